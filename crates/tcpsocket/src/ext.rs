@@ -1,0 +1,330 @@
+//! Conveniences on top of the core traits, for callers. Blanket impls: nobody implements these.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
+
+use crate::{
+    Close, Error, ErrorName, Event, ListenRequest, OpenRequest, ReadyState, ServerEvent,
+    ServerSocketOptions, SocketOptions, SocketProvider, TcpServerSocket, TcpSocket,
+};
+
+/// The mark in bytes: a `send` that brings the buffer over it answers `false` (TX-4).
+pub const MARK: u64 = 65_536;
+
+/// Calls on any provider, in the original's shape.
+pub trait SocketProviderExt: SocketProvider {
+    /// `open(host, port, options)`, as in the original: returns at once, in `connecting`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`OpenRequest::new`] and [`SocketProvider::open_with`].
+    ///
+    /// ```
+    /// use tcpsocket::{Error, SocketOptions, SocketProvider, SocketProviderExt};
+    ///
+    /// fn start(net: &dyn SocketProvider) -> Result<(), Error> {
+    ///     let socket = net.open("imap.example.org", 993, SocketOptions::new())?;
+    ///     println!("{}", socket.ready_state()); // connecting
+    ///     Ok(())
+    /// }
+    /// ```
+    fn open(
+        &self,
+        host: impl AsRef<str>,
+        port: impl Into<i64>,
+        options: SocketOptions,
+    ) -> Result<Arc<dyn TcpSocket>, Error> {
+        self.open_with(OpenRequest::new(host, port)?.with_options(options))
+    }
+
+    /// `listen(port, options, backlog)`, as in the original, but it waits until the port is bound. For `port`, 0 and -1 choose one;
+    /// for `backlog`, 0 and -1 are the default.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ListenRequest`] and [`SocketProvider::listen_with`].
+    fn listen(
+        &self,
+        port: impl Into<i64>,
+        options: ServerSocketOptions,
+        backlog: impl Into<i64>,
+    ) -> impl Future<Output = Result<Arc<dyn TcpServerSocket>, Error>> + Send {
+        let request = ListenRequest::new(port)
+            .and_then(|it| it.backlog(backlog))
+            .map(|it| it.with_options(options));
+        async move { self.listen_with(request?).await }
+    }
+
+    /// Opens and waits for `Open`: the socket that is returned can be sent on.
+    ///
+    /// Cancel-safe: dropping the future closes the socket.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](SocketProviderExt::open), or the error that ended the attempt.
+    fn connect(
+        &self,
+        host: impl AsRef<str>,
+        port: impl Into<i64>,
+        options: SocketOptions,
+    ) -> impl Future<Output = Result<Arc<dyn TcpSocket>, Error>> + Send {
+        let opened = self.open(host, port, options);
+        async move {
+            let socket = opened?;
+            match socket.next_event().await {
+                Some(Event::Open) => Ok(socket),
+                Some(Event::Error(error)) => Err(error),
+                other => Err(Error::new(
+                    ErrorName::NetworkInterrupt,
+                    format!("the connection ended before it was open ({other:?})"),
+                )),
+            }
+        }
+    }
+}
+
+impl<P: SocketProvider + ?Sized> SocketProviderExt for P {}
+
+/// Calls on any socket.
+pub trait TcpSocketExt: TcpSocket {
+    /// Waits for the next event; `None` after `Close`.
+    ///
+    /// Cancel-safe: no event is lost, and dropping the future gives the wait up
+    /// ([`cancel_poll`](TcpSocket::cancel_poll)).
+    ///
+    /// ```
+    /// use tcpsocket::{Event, TcpSocket, TcpSocketExt};
+    ///
+    /// async fn count(socket: &dyn TcpSocket) -> usize {
+    ///     let mut bytes = 0;
+    ///     while let Some(event) = socket.next_event().await {
+    ///         if let Event::Data(data) = event {
+    ///             bytes += data.len();
+    ///         }
+    ///     }
+    ///     bytes
+    /// }
+    /// ```
+    fn next_event(&self) -> NextEvent<'_, Self> {
+        NextEvent {
+            socket: self,
+            waiting: false,
+        }
+    }
+
+    /// The events as a [`Stream`], which ends after `Close`. Dropping it gives the wait up.
+    fn events(&self) -> Events<'_, Self> {
+        Events {
+            next: self.next_event(),
+        }
+    }
+
+    /// `send` for a byte string: each `char` becomes one byte (TX-19).
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` if a character is over U+00FF, before anything is queued, and those of [`TcpSocket::send`].
+    ///
+    /// ```
+    /// use tcpsocket::{Error, TcpSocket, TcpSocketExt};
+    ///
+    /// fn greet(socket: &dyn TcpSocket) -> Result<bool, Error> {
+    ///     socket.send_string("EHLO client.example\r\n")
+    /// }
+    /// ```
+    fn send_string(&self, text: &str) -> Result<bool, Error> {
+        let mut bytes = Vec::with_capacity(text.len());
+        for character in text.chars() {
+            let Ok(byte) = u8::try_from(u32::from(character)) else {
+                return Err(Error::new(
+                    ErrorName::Type,
+                    format!("{character:?} is not a byte; encode the text first and use send"),
+                ));
+            };
+            bytes.push(byte);
+        }
+        self.send(Bytes::from(bytes))
+    }
+
+    /// Waits for the end and discards what comes before it: data, too.
+    ///
+    /// Cancel-safe. Returns `Close { clean: true }` if the end was taken earlier without an error having been seen here.
+    ///
+    /// # Errors
+    ///
+    /// The error that ended the socket, if it came while waiting.
+    fn closed(&self) -> impl Future<Output = Result<Close, Error>> + Send {
+        async move {
+            let mut failed = None;
+            while let Some(event) = self.next_event().await {
+                match event {
+                    Event::Error(error) => failed = Some(error),
+                    Event::Close(close) => return failed.map_or(Ok(close), Err),
+                    _ => {}
+                }
+            }
+            failed.map_or(Ok(Close::new(true)), Err)
+        }
+    }
+
+    /// Waits until it is worth sending again: at once while no more than 65536 bytes are buffered, else until
+    /// [`Event::Drain`].
+    ///
+    /// For code that writes more than it reads. It takes events, so no other task may be waiting; data is held back
+    /// meanwhile (as by `suspend`) and delivered afterwards. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// The error that ended the socket; `InvalidStateError` if it is not open. The `Close` behind an error is left to the next
+    /// `next_event`.
+    fn writable(&self) -> impl Future<Output = Result<(), Error>> + Send {
+        async move {
+            let not_open = || Error::new(ErrorName::InvalidState, "the socket is not open");
+            if self.ready_state() != ReadyState::Open {
+                return Err(not_open());
+            }
+            if self.buffered_amount() <= MARK {
+                return Ok(());
+            }
+            let held = HeldBack::new(self);
+            let outcome = loop {
+                match self.next_event().await {
+                    Some(Event::Drain) => break Ok(()),
+                    Some(Event::Error(error)) => break Err(error),
+                    Some(Event::Close(_)) | None => break Err(not_open()),
+                    Some(_) => {}
+                }
+            };
+            drop(held);
+            outcome
+        }
+    }
+}
+
+impl<S: TcpSocket + ?Sized> TcpSocketExt for S {}
+
+/// A `suspend` that is taken back by its drop.
+struct HeldBack<'a, S: TcpSocket + ?Sized>(&'a S);
+
+impl<'a, S: TcpSocket + ?Sized> HeldBack<'a, S> {
+    fn new(socket: &'a S) -> HeldBack<'a, S> {
+        socket.suspend();
+        HeldBack(socket)
+    }
+}
+
+impl<S: TcpSocket + ?Sized> Drop for HeldBack<'_, S> {
+    fn drop(&mut self) {
+        // Fails only if somebody else took our suspend back; there is nothing to undo then.
+        let _ = self.0.resume();
+    }
+}
+
+/// The future of [`TcpSocketExt::next_event`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct NextEvent<'a, S: TcpSocket + ?Sized> {
+    socket: &'a S,
+    waiting: bool,
+}
+
+impl<S: TcpSocket + ?Sized> Future for NextEvent<'_, S> {
+    type Output = Option<Event>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let polled = self.socket.poll_event(cx);
+        self.waiting = polled.is_pending();
+        polled
+    }
+}
+
+impl<S: TcpSocket + ?Sized> Drop for NextEvent<'_, S> {
+    fn drop(&mut self) {
+        if self.waiting {
+            self.socket.cancel_poll();
+        }
+    }
+}
+
+/// The stream of [`TcpSocketExt::events`].
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct Events<'a, S: TcpSocket + ?Sized> {
+    next: NextEvent<'a, S>,
+}
+
+impl<S: TcpSocket + ?Sized> Stream for Events<'_, S> {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        Pin::new(&mut self.next).poll(cx)
+    }
+}
+
+/// Calls on any server.
+pub trait TcpServerSocketExt: TcpServerSocket {
+    /// Waits for the next event; `None` after `close()` and after an error.
+    ///
+    /// Cancel-safe: no connection is lost.
+    ///
+    /// ```
+    /// use tcpsocket::{ServerEvent, TcpServerSocket, TcpServerSocketExt};
+    ///
+    /// async fn serve(server: &dyn TcpServerSocket) {
+    ///     while let Some(ServerEvent::Connect(socket)) = server.next_event().await {
+    ///         println!("{} has connected", socket.host());
+    ///     }
+    /// }
+    /// ```
+    fn next_event(&self) -> impl Future<Output = Option<ServerEvent>> + Send {
+        let wait = Waiting(self);
+        async move {
+            let wait = wait;
+            let event = poll_fn(|cx| wait.0.poll_event(cx)).await;
+            std::mem::forget(wait);
+            event
+        }
+    }
+
+    /// The events as a [`Stream`].
+    fn events(&self) -> ServerEvents<'_, Self> {
+        ServerEvents { server: self }
+    }
+}
+
+impl<S: TcpServerSocket + ?Sized> TcpServerSocketExt for S {}
+
+/// Gives the wait up when it is dropped before its end.
+struct Waiting<'a, S: TcpServerSocket + ?Sized>(&'a S);
+
+impl<S: TcpServerSocket + ?Sized> Drop for Waiting<'_, S> {
+    fn drop(&mut self) {
+        self.0.cancel_poll();
+    }
+}
+
+/// The stream of [`TcpServerSocketExt::events`].
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct ServerEvents<'a, S: TcpServerSocket + ?Sized> {
+    server: &'a S,
+}
+
+impl<S: TcpServerSocket + ?Sized> Stream for ServerEvents<'_, S> {
+    type Item = ServerEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
+        self.server.poll_event(cx)
+    }
+}
+
+impl<S: TcpServerSocket + ?Sized> Drop for ServerEvents<'_, S> {
+    fn drop(&mut self) {
+        self.server.cancel_poll();
+    }
+}
