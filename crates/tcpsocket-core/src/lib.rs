@@ -1,1 +1,11 @@
-//! Placeholder.
+//! The machine of tcpsocket; the page below is the README.
+#![doc = include_str!("../README.md")]
+
+mod connector;
+mod failure;
+mod machine;
+mod queue;
+
+pub use crate::connector::{CONNECT_TIMEOUT, Connector, STAGGER};
+pub use crate::failure::{connect_failed, listen_failed, stream_failed};
+pub use crate::machine::{DISCARD_LIMIT, Input, Machine, Reading, Release, Settings};

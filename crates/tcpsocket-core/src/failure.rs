@@ -1,0 +1,68 @@
+//! From the operating system's errors to the names of the interface (ERR-2).
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind};
+
+use tcpsocket::{Error, ErrorName};
+
+/// A connect to `to` failed.
+///
+/// ```
+/// use std::io;
+/// use tcpsocket::ErrorName;
+///
+/// let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+/// let error = tcpsocket_core::connect_failed("127.0.0.1:1", refused);
+/// assert_eq!(error.name(), ErrorName::ConnectionRefused);
+/// ```
+pub fn connect_failed(to: impl Display, cause: io::Error) -> Error {
+    let name = match cause.kind() {
+        ErrorKind::ConnectionRefused
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::HostUnreachable
+        | ErrorKind::AddrNotAvailable
+        | ErrorKind::PermissionDenied => ErrorName::ConnectionRefused,
+        ErrorKind::TimedOut => ErrorName::NetworkTimeout,
+        _ => ErrorName::Network,
+    };
+    Error::with_source(name, format!("cannot connect to {to}: {cause}"), cause)
+}
+
+/// Reading or writing failed on a connection that was up (ERR-4).
+pub fn stream_failed(cause: io::Error) -> Error {
+    let name = match cause.kind() {
+        ErrorKind::TimedOut => ErrorName::NetworkTimeout,
+        _ => ErrorName::Network,
+    };
+    Error::with_source(name, format!("the connection failed: {cause}"), cause)
+}
+
+/// Binding or listening at `at` failed (SRV-14).
+pub fn listen_failed(at: impl Display, cause: io::Error) -> Error {
+    let (name, hint) = match cause.kind() {
+        ErrorKind::AddrInUse => (ErrorName::AddressInUse, "choose another port, or 0 for any"),
+        ErrorKind::PermissionDenied => (
+            ErrorName::NotAllowed,
+            "the operating system does not let this process bind it",
+        ),
+        _ => (ErrorName::Network, "the operating system refused"),
+    };
+    Error::with_source(
+        name,
+        format!("cannot listen at {at}: {cause}; {hint}"),
+        cause,
+    )
+}
+
+/// How far an attempt to connect got, for choosing the error to report: the furthest wins.
+pub(crate) fn reach(error: &Error) -> u8 {
+    let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref::<io::Error>());
+    match (error.name(), cause.map(io::Error::kind)) {
+        (name, _) if name.is_security() => 4,
+        (ErrorName::Network | ErrorName::NetworkInterrupt, _) => 3,
+        (_, Some(ErrorKind::ConnectionRefused)) => 3,
+        (ErrorName::NetworkTimeout, _) => 2,
+        (_, Some(ErrorKind::HostUnreachable)) => 1,
+        _ => 0,
+    }
+}
