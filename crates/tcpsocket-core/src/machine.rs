@@ -369,6 +369,8 @@ impl Machine {
         if self.takes_output() {
             self.tls = Tls::Pending(self.queue.len());
         }
+        // Nothing in clear is delivered any more, so that an error has nothing to wait for.
+        self.release_held();
         Ok(true)
     }
 
@@ -554,6 +556,12 @@ impl Machine {
         (given_up || finished || self.ends_by_error()).then_some(Release::Close)
     }
 
+    /// Whether a write error waits for the reader to reach the end of what arrived: read on until [`Input::ReadDry`],
+    /// whatever readiness says.
+    pub fn holds_error(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Whether the driver still has work with this socket although nobody may be polling it: output to write, a close to
     /// complete, input to discard.
     pub fn is_busy(&self) -> bool {
@@ -607,6 +615,9 @@ impl Machine {
             Input::TlsStarted => {
                 if self.wants_tls() {
                     self.tls = Tls::Handshaking;
+                    if let Inbound::Ended { clean } = self.inbound {
+                        self.ended(clean); // nobody is there to shake hands with
+                    }
                 }
             }
             Input::Secured => {
@@ -683,6 +694,7 @@ impl Machine {
         self.drop_output();
         let given_up = self.state == ReadyState::Closing && !self.opened;
         let flushed = self.shut_down;
+        self.reset |= given_up; // nobody is told, but it must be let go
         if self.over || self.failed || given_up || flushed {
             return;
         }
@@ -691,7 +703,7 @@ impl Machine {
 
     fn end_by_force(&mut self, why: Error) {
         self.drop_output();
-        self.held = None;
+        let why = self.held.take().unwrap_or(why); // of several errors the first (GATE-13)
         self.open_due = false;
         self.reset = true;
         if !self.over && !self.failed {
@@ -736,6 +748,7 @@ impl Machine {
         } else if matches!(self.inbound, Inbound::Ended { .. })
             && self.queue.is_empty()
             && self.held.is_none()
+            && self.suspended == 0
         {
             if self.shut_down {
                 Due::Close

@@ -1,0 +1,838 @@
+//! One socket: the driver around the machine.
+//!
+//! Whoever polls does the work. Where nobody polls, the reactor's hooks and the turn's tail do it, under the same lock
+//! and through the same [`Inner::drive`]. `docs/architecture.md` tells the whole of it.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpStream};
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use atomic_waker::AtomicWaker;
+use bytes::Bytes;
+use tcpsocket::{
+    BinaryType, Control, Error, ErrorName, Event, Gate, Meter, OpenRequest, ReadyState, Security,
+    TcpSocket,
+};
+use tcpsocket_core::{
+    Connector, Input, Machine, Reading, Release, Settings, connect_failed, stream_failed,
+};
+
+use crate::admission::{self, Admission};
+use crate::lock;
+use crate::provider::{Settled, Shared, not_supported};
+use crate::scratch;
+use crate::source::{Deadline, Hooks, Ready, Source};
+use crate::stream::Stream;
+use crate::sys::{self, Tuning};
+
+/// The most that one pass writes, so that no wake takes longer than some hundred microseconds: 1 MiB.
+const WRITE_PASS: usize = 1 << 20;
+/// The most that one pass discards: 1 MiB.
+const DISCARD_PASS: usize = 1 << 20;
+/// Slices of one gathered write.
+const SLICES: usize = 64;
+/// After so many data events, or bytes of them, without a pause, a poll yields to the other tasks of its thread.
+const EVENTS_PER_RUN: u32 = 64;
+const BYTES_PER_RUN: usize = 4 << 20;
+
+const READABLE: u8 = 1;
+/// The peer has finished, or the connection broke: readable for ever. Edge-triggered readiness says so only once.
+const READ_CLOSED: u8 = 2;
+
+/// What the app holds. Its drop is the drop of the last handle: hooks and lists hold the inside, never this.
+struct Handle(Arc<Inner>);
+
+pub(crate) struct Inner {
+    host: Box<str>,
+    port: u16,
+    binary_type: BinaryType,
+    me: Weak<Inner>,
+    shared: Arc<Shared>,
+    hooks: Option<Hooks>,
+    meters: Box<[Arc<dyn Meter>]>,
+    task: AtomicWaker,
+    readiness: AtomicU8,
+    state: Mutex<State>,
+}
+
+struct State {
+    machine: Machine,
+    link: Link,
+    /// The last write was taken whole.
+    writable: bool,
+    put_off: bool,
+    owed: bool,
+    timer: Deadline,
+    events_in_run: u32,
+    bytes_in_run: usize,
+}
+
+#[derive(Default)]
+enum Link {
+    Admitting(Box<Admitting>),
+    Dialing(Box<Dialing>),
+    Up(Stream),
+    #[default]
+    Down,
+}
+
+/// The gates are being asked.
+struct Admitting {
+    /// Empty while it is being polled.
+    future: Option<Admission>,
+    task: Option<Waker>,
+    plan: Plan,
+}
+
+struct Dialing {
+    connector: Connector,
+    attempts: Vec<(SocketAddr, Stream)>,
+    tuning: Tuning,
+}
+
+#[derive(Clone, Copy)]
+struct Plan {
+    timeout: Option<Duration>,
+    tuning: Tuning,
+}
+
+impl Plan {
+    fn dial(self, addresses: impl IntoIterator<Item = SocketAddr>) -> Link {
+        Link::Dialing(Box::new(Dialing {
+            connector: Connector::new(addresses, self.timeout, Instant::now()),
+            attempts: Vec::new(),
+            tuning: self.tuning,
+        }))
+    }
+}
+
+/// What a critical section leaves to be done when no lock is held: everything that may run somebody else's code.
+#[derive(Default)]
+struct After {
+    wake: bool,
+    put_off: bool,
+    settled: Option<Settled>,
+    admitting: Option<Box<Admitting>>,
+    written: usize,
+    read: usize,
+}
+
+/// Opens a socket to a literal.
+pub(crate) fn open(
+    shared: &Arc<Shared>,
+    request: OpenRequest,
+) -> Result<Arc<dyn TcpSocket>, Error> {
+    let to = literal(&request)?;
+    let options = request.options();
+    let plan = Plan {
+        timeout: options.connect_timeout,
+        tuning: Tuning {
+            no_delay: options.no_delay,
+            keep_alive: options.keep_alive,
+        },
+    };
+    let settings = Settings::new(
+        options.binary_type,
+        options.use_secure_transport,
+        options.linger,
+    );
+    let machine = Machine::connecting(settings);
+    let identity = (request.host().given().into(), request.port());
+
+    if request.gates().is_empty() {
+        let inner = Inner::new(shared, identity, settings, machine, &[]);
+        inner.locked(|state, after| {
+            state.link = plan.dial([to]);
+            inner.drive(state, after);
+        });
+        return Ok(Arc::new(Handle(inner)));
+    }
+
+    let mut names = Box::pin({
+        let request = request.clone();
+        async move { admission::name(request.gates(), request.host(), request.port()).await }
+    });
+    // What a name rule knows without waiting is the call's own answer (GATE-4).
+    let known = match names.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Err(refused)) => return Err(refused),
+        Poll::Ready(Ok(())) => true,
+        Poll::Pending => false,
+    };
+    let inner = Inner::new(shared, identity, settings, machine, request.gates());
+    let future: Admission = Box::pin(async move {
+        if !known {
+            names.await?;
+        }
+        admission::connect(request.gates(), request.host(), vec![to]).await
+    });
+    inner.locked(|state, _| {
+        state.link = Link::Admitting(Box::new(Admitting {
+            future: Some(future),
+            task: None,
+            plan,
+        }));
+    });
+    if known
+        && inner
+            .poll_admission(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
+    {
+        return Ok(Arc::new(Handle(inner)));
+    }
+    let task = inner.clone();
+    shared.spawn(Box::pin(std::future::poll_fn(move |cx| {
+        task.poll_admission(cx)
+    })));
+    Ok(Arc::new(Handle(inner)))
+}
+
+fn literal(request: &OpenRequest) -> Result<SocketAddr, Error> {
+    let host = request.host();
+    let ip = host.literal().ok_or_else(|| not_supported("names"))?;
+    Ok(match (ip, host.zone()) {
+        (IpAddr::V6(ip), Some(zone)) => {
+            let scope = sys::interface(zone).ok_or_else(|| {
+                Error::new(
+                    ErrorName::InvalidAccess,
+                    format!("{host}: this machine has no network interface {zone:?}"),
+                )
+            })?;
+            SocketAddrV6::new(ip, request.port(), 0, scope).into()
+        }
+        _ => SocketAddr::new(ip, request.port()),
+    })
+}
+
+/// A socket around a stream that was accepted. Open from birth.
+pub(crate) fn accepted(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    settings: Settings,
+    gates: &[Arc<dyn Gate>],
+) -> io::Result<Arc<dyn TcpSocket>> {
+    let peer = SocketAddr::new(tcpsocket::canonical_ip(peer.ip()), peer.port());
+    let identity = (peer.ip().to_string().into(), peer.port());
+    let machine = Machine::accepted(settings);
+    let inner = Inner::new(shared, identity, settings, machine, gates);
+    let stream = Stream::new(
+        &shared.reactor,
+        stream,
+        inner.hooks.as_ref(),
+        inner.source(),
+    )?;
+    inner.locked(|state, _| {
+        state.link = Link::Up(stream);
+        state.writable = true;
+    });
+    Ok(Arc::new(Handle(inner)))
+}
+
+impl Inner {
+    fn new(
+        shared: &Arc<Shared>,
+        (host, port): (Box<str>, u16),
+        settings: Settings,
+        machine: Machine,
+        gates: &[Arc<dyn Gate>],
+    ) -> Arc<Inner> {
+        Arc::new_cyclic(|me: &Weak<Inner>| Inner {
+            host,
+            port,
+            binary_type: settings.binary_type,
+            me: me.clone(),
+            shared: shared.clone(),
+            hooks: shared.hooks(me),
+            meters: gates.iter().map(|gate| gate.watch(me.clone())).collect(),
+            task: AtomicWaker::new(),
+            readiness: AtomicU8::new(0),
+            state: Mutex::new(State {
+                machine,
+                link: Link::Down,
+                writable: false,
+                put_off: false,
+                owed: false,
+                timer: Deadline::None,
+                events_in_run: 0,
+                bytes_in_run: 0,
+            }),
+        })
+    }
+
+    fn source(&self) -> Weak<dyn Source> {
+        self.me.clone()
+    }
+
+    /// One critical section, and then what it left to be done.
+    fn locked<T>(&self, body: impl FnOnce(&mut State, &mut After) -> T) -> T {
+        let mut after = After::default();
+        let mut state = lock(&self.state);
+        let value = body(&mut state, &mut after);
+        after.wake |= !state.machine.in_turn() && state.machine.event_due();
+        let dropped = state.machine.take_dropped();
+        drop(state);
+        self.finish(after, dropped);
+        value
+    }
+
+    fn finish(&self, after: After, dropped: usize) {
+        if after.written | after.read | dropped != 0 {
+            for meter in &self.meters {
+                meter.moved(after.written, after.read, dropped);
+            }
+        }
+        if let Some(admitting) = after.admitting {
+            let task = admitting.task;
+            drop(admitting.future);
+            if let Some(task) = task {
+                task.wake();
+            }
+        }
+        if after.put_off {
+            if let Some(me) = self.me.upgrade() {
+                self.shared.put_off(me);
+            }
+        }
+        if after.wake {
+            self.task.wake();
+        }
+        if let Some(settled) = after.settled {
+            settled.finish();
+        }
+    }
+
+    // ----- the work
+
+    /// Does everything that can be done now without waiting: connects, writes, shuts down, discards, releases. Arms what it
+    /// has to wait for.
+    fn drive(&self, state: &mut State, after: &mut After) {
+        loop {
+            let now = Instant::now();
+            if state.machine.next_deadline().is_some_and(|at| at <= now) {
+                state.machine.handle(Input::Timer, now);
+            }
+            if matches!(state.link, Link::Dialing(_)) {
+                self.dial(state, now);
+            }
+            self.transfer(state, after, now);
+            if !self.arm(state, after) {
+                break;
+            }
+        }
+        if state.machine.is_busy() && !state.owed {
+            if let Some(me) = self.me.upgrade() {
+                state.owed = true;
+                self.shared.owe(me);
+            }
+        } else if state.owed && !state.machine.is_busy() {
+            state.owed = false;
+            after.settled = Some(self.shared.settle(self));
+        }
+    }
+
+    fn transfer(&self, state: &mut State, after: &mut After, now: Instant) {
+        let (mut to_write, mut to_discard) = (WRITE_PASS, DISCARD_PASS);
+        loop {
+            let State {
+                machine,
+                link,
+                writable,
+                ..
+            } = state;
+            if let Some(how) = machine.wants_release() {
+                match (std::mem::take(link), how) {
+                    (Link::Up(stream), Release::Reset) => stream.reset_on_close(),
+                    (Link::Admitting(admitting), _) => after.admitting = Some(admitting),
+                    _ => {}
+                }
+                machine.handle(Input::Released, now);
+                continue;
+            }
+            let Link::Up(stream) = link else { return };
+            if *writable && to_write > 0 && machine.writable_bytes() > 0 {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let (count, bytes) = machine.gather(to_write, &mut slices);
+                let sent = stream.send(&slices[..count]);
+                match sent {
+                    Ok(sent) => {
+                        *writable = sent == bytes;
+                        to_write -= sent;
+                        after.written += sent;
+                        machine.handle(Input::Wrote(sent), now);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => *writable = false,
+                    Err(error) => machine.handle(Input::WriteFailed(stream_failed(error)), now),
+                }
+            } else if machine.wants_shutdown() {
+                let done = match stream.finish() {
+                    Ok(()) => Input::ShutDown,
+                    Err(error) => Input::ShutDownFailed(stream_failed(error)),
+                };
+                machine.handle(done, now);
+            } else if machine.reading() == Reading::Discard && to_discard > 0 && self.is_readable()
+            {
+                self.clear_readable();
+                match scratch::discard(|block| stream.recv(block)) {
+                    Ok((0, _)) => machine.handle(Input::Ended { clean: true }, now),
+                    Ok((count, more)) => {
+                        to_discard = to_discard.saturating_sub(count);
+                        machine.handle(Input::Discarded(count), now);
+                        if more {
+                            self.set_readable();
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => machine.handle(Input::ReadFailed(stream_failed(error)), now),
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Asks the reactor for what is missing, and the clock. True if a deadline is over already.
+    fn arm(&self, state: &mut State, after: &mut After) -> bool {
+        let State {
+            machine,
+            link,
+            timer,
+            ..
+        } = state;
+        let mut deadline = machine.next_deadline();
+        match link {
+            Link::Up(stream) => {
+                let in_loop = matches!(stream, Stream::Loop(..));
+                let mut again = false;
+                if machine.writable_bytes() > 0 {
+                    again |= state.writable;
+                    stream.arm_write();
+                }
+                if machine.reading() == Reading::Discard {
+                    again |= self.is_readable();
+                    stream.arm_read();
+                }
+                // A pass that ended by its limit: async-io reports again what is still so, our loop does not.
+                if again && in_loop && !state.put_off {
+                    state.put_off = true;
+                    after.put_off = true;
+                }
+            }
+            Link::Dialing(dialing) => {
+                for (_, attempt) in &dialing.attempts {
+                    attempt.arm_write();
+                }
+                let next = dialing.connector.next_deadline();
+                deadline = Some(deadline.map_or(next, |at| at.min(next)));
+            }
+            Link::Admitting(_) | Link::Down => {}
+        }
+        let Some(at) = deadline else {
+            *timer = Deadline::None;
+            return false;
+        };
+        // One that is too early comes for nothing and is armed anew; that is cheaper than moving it at every write.
+        if timer.at().is_some_and(|armed| armed <= at) {
+            return false;
+        }
+        match self.shared.arm(at, self.hooks.as_ref(), || self.source()) {
+            Some(armed) => {
+                *timer = armed;
+                false
+            }
+            None => true,
+        }
+    }
+
+    fn dial(&self, state: &mut State, now: Instant) {
+        let State {
+            machine,
+            link,
+            writable,
+            ..
+        } = state;
+        let Link::Dialing(dialing) = link else { return };
+        let mut up = None;
+        let mut at = 0;
+        while at < dialing.attempts.len() && up.is_none() {
+            let (to, stream) = &dialing.attempts[at];
+            match stream.is_connected() {
+                Ok(false) => at += 1,
+                Ok(true) => up = Some(at),
+                Err(error) => {
+                    dialing.connector.failed(connect_failed(to, error), now);
+                    dialing.attempts.swap_remove(at);
+                }
+            }
+        }
+        if let Some(at) = up {
+            let (_, stream) = dialing.attempts.swap_remove(at);
+            *link = Link::Up(stream);
+            *writable = true;
+            machine.handle(Input::Connected, now);
+            return;
+        }
+        while let Some(to) = dialing.connector.next_dial(now) {
+            let stream = sys::start_connect(to, dialing.tuning).and_then(|stream| {
+                Stream::new(
+                    &self.shared.reactor,
+                    stream,
+                    self.hooks.as_ref(),
+                    self.source(),
+                )
+            });
+            match stream {
+                Ok(stream) => dialing.attempts.push((to, stream)),
+                Err(error) => dialing.connector.failed(connect_failed(to, error), now),
+            }
+        }
+        if let Some(error) = dialing.connector.verdict(now) {
+            *link = Link::Down;
+            machine.handle(Input::ConnectFailed(error), now);
+        }
+    }
+
+    /// Polls the gates, without any lock. Ready when they have answered, or nobody wants to know any more.
+    fn poll_admission(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let taken = self.locked(|state, _| match &mut state.link {
+            Link::Admitting(admitting) => {
+                admitting.task = Some(cx.waker().clone());
+                admitting.future.take()
+            }
+            _ => None,
+        });
+        let Some(mut future) = taken else {
+            return Poll::Ready(());
+        };
+        let polled = future.as_mut().poll(cx);
+        let mut future = Some(future);
+        self.locked(|state, after| {
+            let Link::Admitting(admitting) = &mut state.link else {
+                return Poll::Ready(()); // closed meanwhile; the future is dropped outside the lock
+            };
+            match polled {
+                Poll::Pending => {
+                    admitting.future = future.take();
+                    Poll::Pending
+                }
+                Poll::Ready(Ok(addresses)) => {
+                    state.link = admitting.plan.dial(addresses);
+                    self.drive(state, after);
+                    Poll::Ready(())
+                }
+                Poll::Ready(Err(refused)) => {
+                    state.link = Link::Down;
+                    state
+                        .machine
+                        .handle(Input::ConnectFailed(refused), Instant::now());
+                    Poll::Ready(())
+                }
+            }
+        })
+    }
+
+    // ----- readiness
+
+    fn is_readable(&self) -> bool {
+        self.readiness.load(SeqCst) != 0
+    }
+
+    fn set_readable(&self) {
+        self.readiness.fetch_or(READABLE, SeqCst);
+    }
+
+    /// Before a read, so that what arrives during it is not missed.
+    fn clear_readable(&self) {
+        self.readiness.fetch_and(!READABLE, SeqCst);
+    }
+
+    // ----- events
+
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let mut registered = false;
+        loop {
+            enum Step {
+                Done(Poll<Option<Event>>),
+                Yield,
+                Register,
+            }
+            let step = self.locked(|state, after| {
+                if state.machine.is_over() {
+                    return Step::Done(Poll::Ready(None));
+                }
+                state.machine.end_turn();
+                loop {
+                    self.drive(state, after);
+                    if let Some(event) = state.machine.take_event() {
+                        self.drive(state, after);
+                        return Step::Done(Poll::Ready(Some(event)));
+                    }
+                    if state.machine.wants_shutdown() {
+                        continue;
+                    }
+                    let probe = self.is_readable() || state.machine.holds_error();
+                    if state.machine.reading() != Reading::Deliver || !probe {
+                        break;
+                    }
+                    if state.events_in_run >= EVENTS_PER_RUN || state.bytes_in_run >= BYTES_PER_RUN
+                    {
+                        state.rest();
+                        return Step::Yield;
+                    }
+                    if let Some(event) = self.read(state, after) {
+                        return Step::Done(Poll::Ready(Some(event)));
+                    }
+                }
+                if !registered {
+                    return Step::Register;
+                }
+                state.rest();
+                if let (Link::Up(stream), Reading::Deliver) = (&state.link, state.machine.reading())
+                {
+                    stream.arm_read();
+                }
+                Step::Done(Poll::Pending)
+            });
+            match step {
+                Step::Done(polled) => return polled,
+                Step::Yield => {
+                    self.task.register(cx.waker());
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Step::Register => {
+                    // Outside the lock: it drops the waker that it replaces. Then look once more.
+                    self.task.register(cx.waker());
+                    registered = true;
+                }
+            }
+        }
+    }
+
+    /// Reads once. `None` if that brought no data.
+    fn read(&self, state: &mut State, after: &mut After) -> Option<Event> {
+        let Link::Up(stream) = &state.link else {
+            return None;
+        };
+        self.clear_readable();
+        let outcome = match scratch::read(|block| stream.recv(block)) {
+            Ok((bytes, _)) if bytes.is_empty() => Input::Ended { clean: true },
+            Ok((bytes, more)) => {
+                if more {
+                    self.set_readable();
+                }
+                after.read += bytes.len();
+                state.events_in_run += 1;
+                state.bytes_in_run += bytes.len();
+                return Some(state.machine.received(bytes));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Input::ReadDry,
+            Err(error) => Input::ReadFailed(stream_failed(error)),
+        };
+        state.machine.handle(outcome, Instant::now());
+        None
+    }
+
+    fn drop_waker(&self) {
+        drop(self.task.take());
+    }
+}
+
+impl State {
+    /// The task pauses: it may run for the full length again.
+    fn rest(&mut self) {
+        self.events_in_run = 0;
+        self.bytes_in_run = 0;
+    }
+}
+
+impl Source for Inner {
+    fn ready(&self, ready: Ready) {
+        if ready.readable || ready.read_closed {
+            let closed = if ready.read_closed { READ_CLOSED } else { 0 };
+            self.readiness.fetch_or(READABLE | closed, SeqCst);
+        }
+        self.locked(|state, after| {
+            state.writable |= ready.writable;
+            let reading = state.machine.reading();
+            if ready.writable || reading == Reading::Discard {
+                self.drive(state, after);
+            }
+            after.wake |= ready.readable && reading == Reading::Deliver && !state.machine.in_turn();
+        });
+    }
+
+    fn deadline(&self) {
+        self.locked(|state, after| {
+            state.timer = Deadline::None;
+            self.drive(state, after);
+        });
+    }
+
+    fn flush(&self) {
+        self.locked(|state, after| {
+            state.put_off = false;
+            self.drive(state, after);
+        });
+    }
+}
+
+impl Control for Inner {
+    fn abort(&self, why: Error) {
+        self.locked(|state, after| {
+            state.machine.revoke(why);
+            self.drive(state, after);
+        });
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SmolSocket")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl TcpSocket for Handle {
+    fn host(&self) -> &str {
+        &self.0.host
+    }
+
+    fn port(&self) -> u16 {
+        self.0.port
+    }
+
+    fn ssl(&self) -> bool {
+        lock(&self.0.state).machine.ssl()
+    }
+
+    fn security(&self) -> Security {
+        Security::Plain
+    }
+
+    fn buffered_amount(&self) -> u64 {
+        lock(&self.0.state).machine.buffered_amount()
+    }
+
+    fn binary_type(&self) -> BinaryType {
+        self.0.binary_type
+    }
+
+    fn ready_state(&self) -> ReadyState {
+        lock(&self.0.state).machine.ready_state()
+    }
+
+    fn send(&self, data: Bytes) -> Result<bool, Error> {
+        let inner = &*self.0;
+        let len = data.len();
+        inner.charge(len)?;
+        let answer = inner.locked(|state, after| {
+            let answer = state.machine.send(data)?;
+            let parked = !state.machine.in_turn();
+            let small = (state.machine.held_bytes() as u64) < tcpsocket::MARK;
+            if state.writable && small && inner.shared.gathers(parked) {
+                if !state.put_off && state.machine.writable_bytes() > 0 {
+                    state.put_off = true;
+                    after.put_off = true;
+                }
+            } else {
+                inner.drive(state, after);
+            }
+            Ok(answer)
+        });
+        if answer.is_err() {
+            inner.refund(&inner.meters, len);
+        }
+        answer
+    }
+
+    fn suspend(&self) {
+        self.0.locked(|state, _| state.machine.suspend());
+    }
+
+    fn resume(&self) -> Result<(), Error> {
+        self.0.locked(|state, after| {
+            let flows = state.machine.resume()?;
+            after.wake |= flows && !state.machine.in_turn();
+            Ok(())
+        })
+    }
+
+    fn upgrade_to_secure(&self) -> Result<(), Error> {
+        Err(not_supported("upgrade"))
+    }
+
+    fn close(&self) {
+        let inner = &*self.0;
+        inner.locked(|state, after| {
+            state.machine.close(Instant::now());
+            inner.drive(state, after);
+        });
+    }
+
+    fn abort(&self, why: Option<Error>) {
+        let inner = &*self.0;
+        inner.locked(|state, after| {
+            state.machine.abort(why, Instant::now());
+            inner.drive(state, after);
+        });
+    }
+
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.0.poll_event(cx)
+    }
+
+    fn cancel_poll(&self) {
+        self.0.drop_waker();
+        self.0.locked(|state, _| state.machine.begin_turn());
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let inner = &*self.0;
+        inner.drop_waker();
+        inner.locked(|state, after| {
+            state.machine.abandon(Instant::now());
+            inner.drive(state, after);
+        });
+    }
+}
+
+impl Inner {
+    /// Asks the meters whether so much may be queued; all of them, or none.
+    fn charge(&self, len: usize) -> Result<(), Error> {
+        if self.meters.is_empty() {
+            return Ok(());
+        }
+        lock(&self.state).machine.may_send()?;
+        for (at, meter) in self.meters.iter().enumerate() {
+            if let Err(refused) = meter.queue(len) {
+                self.refund(&self.meters[..at], len);
+                return Err(refused);
+            }
+        }
+        Ok(())
+    }
+
+    fn refund(&self, meters: &[Arc<dyn Meter>], len: usize) {
+        if len > 0 {
+            for meter in meters {
+                meter.moved(0, 0, len);
+            }
+        }
+    }
+}
