@@ -78,7 +78,7 @@ enum Listener {
     Loop(mio::net::TcpListener, Registered),
 }
 
-/// Binds and listens, asking the gates before each (GATE-7).
+/// Binds and listens, asking the gates before each (GATE-9).
 pub(crate) async fn listen(
     shared: &Arc<Shared>,
     request: ListenRequest,
@@ -159,6 +159,8 @@ pub(crate) async fn listen(
 impl Listener {
     /// The next connection. It does not block.
     fn accept(&self) -> io::Result<Peer> {
+        #[cfg(test)]
+        tests::ACCEPT_CALLS.fetch_add(1, SeqCst);
         let (stream, address) = match self {
             Listener::AsyncIo(it) => {
                 let (stream, address) = it.get_ref().accept()?;
@@ -425,5 +427,137 @@ impl Drop for Handle {
     fn drop(&mut self) {
         drop(self.0.task.take());
         self.0.end(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::process::{Command, Stdio};
+    use std::sync::atomic::AtomicU64;
+
+    use futures_lite::future;
+    use tcpsocket::{
+        ServerSocketOptions, SocketProvider, SocketProviderExt, TcpServerSocketExt, TcpSocketExt,
+    };
+
+    use super::*;
+    use crate::{Loop, Smol};
+
+    pub(super) static ACCEPT_CALLS: AtomicU64 = AtomicU64::new(0);
+
+    /// Which way the child runs; the parent sets it.
+    const CHILD: &str = "TCPSOCKET_EMFILE_CHILD";
+    const PEERS: usize = 40;
+    const DESCRIPTORS: usize = 32;
+
+    /// Descriptors run out in a child whose limit is low: no error, few accept calls, and every queued peer comes once
+    /// there are descriptors again (SRV-15, SRV-18).
+    #[test]
+    fn running_out_of_descriptors_passes() {
+        for way in ["loop", "async-io"] {
+            let script = format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\"");
+            let mut child = Command::new("sh")
+                .args(["-c", &script])
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", "server::tests::child", "--nocapture", "--quiet"])
+                .env(CHILD, way)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+            let port = output
+                .by_ref()
+                .map(Result::unwrap)
+                .find_map(|line| {
+                    line.strip_prefix("port ")
+                        .map(|it| it.parse::<u16>().unwrap())
+                })
+                .unwrap();
+            let mut peers: Vec<_> = (0..PEERS)
+                .map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap())
+                .collect();
+            for (peer, number) in peers.iter_mut().zip(0u8..) {
+                peer.write_all(&[number]).unwrap();
+            }
+            child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+            // Each is closed when it was served: that is what frees the server's descriptors.
+            for (mut peer, number) in peers.into_iter().zip(0u8..) {
+                peer.set_read_timeout(Some(Duration::from_secs(30)))
+                    .unwrap();
+                let mut echoed = [0];
+                peer.read_exact(&mut echoed).unwrap();
+                assert_eq!(echoed, [number]);
+            }
+            let rest: Vec<String> = output.map(Result::unwrap).collect();
+            assert!(child.wait().unwrap().success(), "{way}: {rest:?}");
+        }
+    }
+
+    /// No test of its own: the body of the child.
+    #[test]
+    fn child() {
+        match std::env::var(CHILD).as_deref() {
+            Ok("loop") => {
+                let event_loop = Loop::new().unwrap();
+                event_loop.block_on(run_out(Smol::on(&event_loop)));
+            }
+            Ok(_) => smol::block_on(run_out(Smol::new())),
+            Err(_) => {}
+        }
+    }
+
+    async fn run_out(net: Smol) {
+        let options = ServerSocketOptions::new().address([127, 0, 0, 1]);
+        let server = net.listen(0, options, PEERS as i64).await.unwrap();
+        println!("\nport {}", server.local_port());
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).unwrap();
+
+        let mut held = Vec::new();
+        let mut served = 0;
+        while served < PEERS {
+            let before = (Instant::now(), ACCEPT_CALLS.load(SeqCst));
+            let next = async { Some(server.next_event().await) };
+            // Long enough to tell ten calls a second from a busy loop.
+            let late = async {
+                smol::Timer::after(Duration::from_millis(600)).await;
+                None
+            };
+            match future::or(next, late).await {
+                Some(Some(ServerEvent::Connect(socket))) => held.push(socket),
+                Some(other) => panic!("{other:?}"),
+                None => {
+                    // All descriptors are in use. Serve the peers, which frees them.
+                    let calls = ACCEPT_CALLS.load(SeqCst) - before.1;
+                    let seconds = before.0.elapsed().as_secs_f64();
+                    assert!(
+                        calls >= 1 && (calls as f64) < 20.0 * seconds,
+                        "{calls} in {seconds} s"
+                    );
+                    assert!(held.len() >= 4);
+                    served += serve(&mut held).await;
+                }
+            }
+            if served + held.len() == PEERS {
+                served += serve(&mut held).await;
+            }
+        }
+        net.idle().await;
+    }
+
+    async fn serve(held: &mut Vec<Arc<dyn TcpSocket>>) -> usize {
+        let count = held.len();
+        for socket in held.drain(..) {
+            match socket.next_event().await {
+                Some(tcpsocket::Event::Data(data)) => {
+                    socket.send(data.into_bytes()).unwrap();
+                    socket.close();
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        count
     }
 }

@@ -43,7 +43,10 @@ pub trait SocketProvider: Debug + Send + Sync + 'static {
     async fn listen_with(&self, request: ListenRequest) -> Result<Arc<dyn TcpServerSocket>, Error>;
 
     /// Waits until nothing of this provider flushes or lingers any more (ACT-6). Output is active only as long as the
-    /// process lives, so a program awaits this before it leaves. Every wait it may have to make is bounded by the lingers.
+    /// process lives, so a program awaits this before it leaves.
+    ///
+    /// Sockets that are closed or dropped are bounded by their lingers. One that is still open, holds bytes, and has a peer that does
+    /// not read, is not: close it first, or give this a deadline.
     ///
     /// Cancel-safe.
     async fn idle(&self);
