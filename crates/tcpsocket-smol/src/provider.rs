@@ -44,6 +44,7 @@ type Spawner = Box<dyn Fn(Task) + Send + Sync>;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let peer = std::net::TcpListener::bind("127.0.0.1:0")?;
 /// # let port = peer.local_addr()?.port();
+/// # std::thread::spawn(move || peer.accept());
 /// let net = Smol::new();
 /// smol::block_on(async {
 ///     let socket = net.connect("127.0.0.1", port, SocketOptions::new()).await?;
