@@ -304,6 +304,7 @@ impl Machine {
         self.shown = sum;
         if self.takes_output() {
             self.armed |= sum >= MARK;
+            self.finishing &= data.is_empty(); // the peer has finished, and we have not after all (CL-8)
             self.queue.push(data);
         } else {
             // It has ended and the caller has not been told yet: the same answer, and nowhere to go (TX-23).
@@ -469,7 +470,8 @@ impl Machine {
             Due::Close => {
                 self.state = ReadyState::Closed;
                 self.over = true;
-                let unclean = self.inbound == Inbound::Ended { clean: false };
+                // An attempt that was given up has failed at nothing (CL-3).
+                let unclean = self.opened && self.inbound == Inbound::Ended { clean: false };
                 Event::Close(Close::new(!self.failed && !unclean))
             }
         };
@@ -611,7 +613,12 @@ impl Machine {
                 let error = self.held.take().unwrap_or(error);
                 self.fail(error);
             }
-            Input::Discarded(count) => self.discarded += count as u64,
+            Input::Discarded(count) => {
+                // Before the end of output the flush is what it waits for (CL-13).
+                if self.shut_down {
+                    self.discarded = self.discarded.saturating_add(count as u64);
+                }
+            }
             Input::TlsStarted => {
                 if self.wants_tls() {
                     self.tls = Tls::Handshaking;
@@ -643,10 +650,10 @@ impl Machine {
     }
 
     fn write_failed(&mut self, error: Error) {
-        self.drop_output();
         if self.shut_down || self.fault.is_some() {
             return;
         }
+        self.drop_output();
         self.held.get_or_insert(error);
         // While the reader may still find the peer's last words, it goes first.
         if self.reading() != Reading::Deliver {
@@ -691,13 +698,13 @@ impl Machine {
 
     /// A fatal error, due at once. What is queued will never leave.
     fn fail(&mut self, error: Error) {
-        self.drop_output();
         let given_up = self.state == ReadyState::Closing && !self.opened;
         let flushed = self.shut_down;
         self.reset |= given_up; // nobody is told, but it must be let go
         if self.over || self.failed || given_up || flushed {
-            return;
+            return; // nothing is lost by it, an armed drain neither
         }
+        self.drop_output();
         self.fault.get_or_insert(error);
     }
 
@@ -750,10 +757,11 @@ impl Machine {
             && self.held.is_none()
             && self.suspended == 0
         {
-            if self.shut_down {
-                Due::Close
-            } else {
-                Due::Finish
+            match (self.shut_down, self.finishing) {
+                (true, _) => Due::Close,
+                (false, false) => Due::Finish,
+                // It is said already, and under TLS saying it may take a while.
+                (false, true) => Due::Nothing,
             }
         } else {
             Due::Nothing

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test uses its own part")]
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::IoSlice;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -14,8 +15,11 @@ use tcpsocket_core::{Input, Machine, Reading, Release};
 /// More rounds of work than that without an end, and the machine asks for the same thing over and over.
 const SPIN: usize = 2_000;
 
+/// What a write fails with; another name than a read's, to tell which of two was returned.
+pub(crate) const WRITE_ERROR: ErrorName = ErrorName::NetworkTimeout;
+
 /// What the peer's side of the connection holds for the reader.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Arrival {
     /// Sent in clear.
     Clear(Bytes),
@@ -25,6 +29,18 @@ pub(crate) enum Arrival {
         clean: bool,
     },
     Failure(ErrorName),
+}
+
+impl fmt::Debug for Arrival {
+    /// Lengths, since nobody reads a mebibyte.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Arrival::Clear(data) => write!(f, "Clear({})", data.len()),
+            Arrival::Secret(data) => write!(f, "Secret({})", data.len()),
+            Arrival::End { clean } => write!(f, "End({clean})"),
+            Arrival::Failure(name) => write!(f, "Failure({name})"),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -131,6 +147,14 @@ impl World {
 
     /// One `poll_event`.
     pub(crate) fn poll(&mut self) -> Poll<Option<Event>> {
+        let polled = self.poll_on();
+        // Or a driver that wakes whoever waits when something is due would do so for ever.
+        let due = polled.is_pending() && self.machine.event_due();
+        assert!(!due, "pending, although something is due: {self:?}");
+        polled
+    }
+
+    fn poll_on(&mut self) -> Poll<Option<Event>> {
         for _ in 0..SPIN {
             if self.machine.is_over() {
                 return Poll::Ready(None);
@@ -204,7 +228,7 @@ impl World {
         }
         let writable = machine.writable_bytes();
         if self.broken && (writable > 0 || self.handshaking) {
-            machine.handle(Input::WriteFailed(error(ErrorName::Network)), now);
+            machine.handle(Input::WriteFailed(error(WRITE_ERROR)), now);
             return true;
         }
         if writable > 0 && self.room > 0 {
@@ -231,7 +255,7 @@ impl World {
         if machine.wants_shutdown() && !(self.secured && self.goodbye_blocked) {
             assert!(!self.shut_down, "the output ends once");
             if self.broken {
-                machine.handle(Input::ShutDownFailed(error(ErrorName::Network)), now);
+                machine.handle(Input::ShutDownFailed(error(WRITE_ERROR)), now);
             } else {
                 self.shut_down = true;
                 machine.handle(Input::ShutDown, now);
