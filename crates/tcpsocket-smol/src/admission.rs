@@ -4,11 +4,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tcpsocket::{Error, ErrorName, Gate, Host};
 
-/// The gates' answer, on its way: the addresses that may be dialled.
-pub(crate) type Admission = Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>, Error>> + Send>>;
+/// What was asked of gates and resolver, on its way: the addresses that may be dialled, and the time that is left for it.
+pub(crate) type Admission =
+    Pin<Box<dyn Future<Output = Result<(Vec<SocketAddr>, Duration), Error>> + Send>>;
 
 /// Asks every gate for the name.
 pub(crate) async fn name(gates: &[Arc<dyn Gate>], host: &Host, port: u16) -> Result<(), Error> {

@@ -4,6 +4,7 @@
 mod admission;
 mod event_loop;
 mod provider;
+mod resolver;
 mod scratch;
 mod server;
 mod socket;
@@ -15,6 +16,7 @@ use std::sync::{Mutex, MutexGuard};
 
 pub use crate::event_loop::Loop;
 pub use crate::provider::{Smol, Task};
+pub use crate::resolver::SystemResolver;
 
 /// A panic elsewhere leaves our state as it was before a call: every critical section is written so.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

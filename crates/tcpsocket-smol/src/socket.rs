@@ -19,12 +19,14 @@ use tcpsocket::{
     TcpSocket,
 };
 use tcpsocket_core::{
-    Connector, Input, Machine, Reading, Release, Settings, connect_failed, stream_failed,
+    CONNECT_TIMEOUT, Connector, Input, Machine, Reading, Release, Settings, connect_failed,
+    stream_failed,
 };
 
 use crate::admission::{self, Admission};
 use crate::lock;
 use crate::provider::{Settled, Shared, not_supported};
+use crate::resolver::{SystemResolver, resolve};
 use crate::scratch;
 use crate::source::{Deadline, Hooks, Ready, Source};
 use crate::stream::Stream;
@@ -54,15 +56,18 @@ pub(crate) struct Inner {
     me: Weak<Inner>,
     shared: Arc<Shared>,
     hooks: Option<Hooks>,
-    meters: Box<[Arc<dyn Meter>]>,
     task: AtomicWaker,
     readiness: AtomicU8,
     state: Mutex<State>,
 }
 
+/// The meters of a socket; `None` if there are none, or the last report was made.
+type Meters = Option<Arc<[Arc<dyn Meter>]>>;
+
 struct State {
     machine: Machine,
     link: Link,
+    meters: Meters,
     /// The last write was taken whole.
     writable: bool,
     put_off: bool,
@@ -97,14 +102,15 @@ struct Dialing {
 
 #[derive(Clone, Copy)]
 struct Plan {
-    timeout: Option<Duration>,
+    /// What is left of the connect timeout.
+    timeout: Duration,
     tuning: Tuning,
 }
 
 impl Plan {
     fn dial(self, addresses: impl IntoIterator<Item = SocketAddr>) -> Link {
         Link::Dialing(Box::new(Dialing {
-            connector: Connector::new(addresses, self.timeout, Instant::now()),
+            connector: Connector::new(addresses, Some(self.timeout), Instant::now()),
             attempts: Vec::new(),
             tuning: self.tuning,
         }))
@@ -122,15 +128,15 @@ struct After {
     read: usize,
 }
 
-/// Opens a socket to a literal.
+/// Opens a socket.
 pub(crate) fn open(
     shared: &Arc<Shared>,
     request: OpenRequest,
 ) -> Result<Arc<dyn TcpSocket>, Error> {
-    let to = literal(&request)?;
+    let literal = literal(&request)?;
     let options = request.options();
     let plan = Plan {
-        timeout: options.connect_timeout,
+        timeout: options.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
         tuning: Tuning {
             no_delay: options.no_delay,
             keep_alive: options.keep_alive,
@@ -144,7 +150,7 @@ pub(crate) fn open(
     let machine = Machine::connecting(settings);
     let identity = (request.host().given().into(), request.port());
 
-    if request.gates().is_empty() {
+    if let (Some(to), []) = (literal, request.gates()) {
         let inner = Inner::new(shared, identity, settings, machine, &[]);
         inner.locked(|state, after| {
             state.link = plan.dial([to]);
@@ -168,7 +174,14 @@ pub(crate) fn open(
         if !known {
             names.await?;
         }
-        admission::connect(request.gates(), request.host(), vec![to]).await
+        let host = request.host();
+        let (all, left) = match (literal, request.resolver()) {
+            (Some(to), _) => (vec![to], plan.timeout),
+            (None, Some(own)) => resolve(&**own, host, request.port(), plan.timeout).await?,
+            (None, None) => resolve(&SystemResolver, host, request.port(), plan.timeout).await?,
+        };
+        let admitted = admission::connect(request.gates(), host, all).await?;
+        Ok((admitted, left))
     });
     inner.locked(|state, _| {
         state.link = Link::Admitting(Box::new(Admitting {
@@ -177,7 +190,9 @@ pub(crate) fn open(
             plan,
         }));
     });
-    if known
+    // Nothing to wait for, as a rule: then there is no task either.
+    let at_once = known && literal.is_some();
+    if at_once
         && inner
             .poll_admission(&mut Context::from_waker(Waker::noop()))
             .is_ready()
@@ -191,11 +206,12 @@ pub(crate) fn open(
     Ok(Arc::new(Handle(inner)))
 }
 
-fn literal(request: &OpenRequest) -> Result<SocketAddr, Error> {
+/// The address that the host is, or `None` for a name.
+fn literal(request: &OpenRequest) -> Result<Option<SocketAddr>, Error> {
     let host = request.host();
-    let ip = host.literal().ok_or_else(|| not_supported("names"))?;
-    Ok(match (ip, host.zone()) {
-        (IpAddr::V6(ip), Some(zone)) => {
+    Ok(Some(match (host.literal(), host.zone()) {
+        (None, _) => return Ok(None),
+        (Some(IpAddr::V6(ip)), Some(zone)) => {
             let scope = sys::interface(zone).ok_or_else(|| {
                 Error::new(
                     ErrorName::InvalidAccess,
@@ -204,8 +220,8 @@ fn literal(request: &OpenRequest) -> Result<SocketAddr, Error> {
             })?;
             SocketAddrV6::new(ip, request.port(), 0, scope).into()
         }
-        _ => SocketAddr::new(ip, request.port()),
-    })
+        (Some(ip), _) => SocketAddr::new(ip, request.port()),
+    }))
 }
 
 /// A socket around a stream that was accepted. Open from birth.
@@ -248,12 +264,15 @@ impl Inner {
             me: me.clone(),
             shared: shared.clone(),
             hooks: shared.hooks(me),
-            meters: gates.iter().map(|gate| gate.watch(me.clone())).collect(),
             task: AtomicWaker::new(),
             readiness: AtomicU8::new(0),
             state: Mutex::new(State {
                 machine,
                 link: Link::Down,
+                meters: match gates {
+                    [] => None,
+                    gates => Some(gates.iter().map(|gate| gate.watch(me.clone())).collect()),
+                },
                 writable: false,
                 put_off: false,
                 owed: false,
@@ -275,17 +294,25 @@ impl Inner {
         let value = body(&mut state, &mut after);
         after.wake |= !state.machine.in_turn() && state.machine.event_due();
         let dropped = state.machine.take_dropped();
+        let moved = after.written | after.read | dropped != 0;
+        // When nothing can move any more, their drop is the last report (ACC-4).
+        let meters = match state.machine.is_over() && matches!(state.link, Link::Down) {
+            true => state.meters.take(),
+            false if moved => state.meters.clone(),
+            false => None,
+        };
         drop(state);
-        self.finish(after, dropped);
-        value
-    }
-
-    fn finish(&self, after: After, dropped: usize) {
-        if after.written | after.read | dropped != 0 {
-            for meter in &self.meters {
+        if moved {
+            for meter in meters.iter().flat_map(|it| it.iter()) {
                 meter.moved(after.written, after.read, dropped);
             }
         }
+        drop(meters);
+        self.finish(after);
+        value
+    }
+
+    fn finish(&self, after: After) {
         if let Some(admitting) = after.admitting {
             let task = admitting.task;
             drop(admitting.future);
@@ -519,8 +546,12 @@ impl Inner {
                     admitting.future = future.take();
                     Poll::Pending
                 }
-                Poll::Ready(Ok(addresses)) => {
-                    state.link = admitting.plan.dial(addresses);
+                Poll::Ready(Ok((addresses, timeout))) => {
+                    let plan = Plan {
+                        timeout,
+                        ..admitting.plan
+                    };
+                    state.link = plan.dial(addresses);
                     self.drive(state, after);
                     Poll::Ready(())
                 }
@@ -738,7 +769,7 @@ impl TcpSocket for Handle {
     fn send(&self, data: Bytes) -> Result<bool, Error> {
         let inner = &*self.0;
         let len = data.len();
-        inner.charge(len)?;
+        let charged = inner.charge(len)?;
         let answer = inner.locked(|state, after| {
             let answer = state.machine.send(data)?;
             let parked = !state.machine.in_turn();
@@ -753,8 +784,8 @@ impl TcpSocket for Handle {
             }
             Ok(answer)
         });
-        if answer.is_err() {
-            inner.refund(&inner.meters, len);
+        if let (Err(_), Some(meters)) = (&answer, charged) {
+            refund(meters.iter(), len);
         }
         answer
     }
@@ -813,26 +844,30 @@ impl Drop for Handle {
 }
 
 impl Inner {
-    /// Asks the meters whether so much may be queued; all of them, or none.
-    fn charge(&self, len: usize) -> Result<(), Error> {
-        if self.meters.is_empty() {
-            return Ok(());
-        }
-        lock(&self.state).machine.may_send()?;
-        for (at, meter) in self.meters.iter().enumerate() {
+    /// Asks the meters whether so much may be queued; all of them, or none. Returns those that were told.
+    fn charge(&self, len: usize) -> Result<Meters, Error> {
+        let meters = {
+            let state = lock(&self.state);
+            if state.meters.is_some() {
+                state.machine.may_send()?;
+            }
+            state.meters.clone()
+        };
+        for (at, meter) in meters.iter().flat_map(|it| it.iter()).enumerate() {
             if let Err(refused) = meter.queue(len) {
-                self.refund(&self.meters[..at], len);
+                refund(meters.iter().flat_map(|it| it.iter()).take(at), len);
                 return Err(refused);
             }
         }
-        Ok(())
+        Ok(meters)
     }
+}
 
-    fn refund(&self, meters: &[Arc<dyn Meter>], len: usize) {
-        if len > 0 {
-            for meter in meters {
-                meter.moved(0, 0, len);
-            }
+/// What was charged will not be queued after all.
+fn refund<'a>(meters: impl IntoIterator<Item = &'a Arc<dyn Meter>>, len: usize) {
+    if len > 0 {
+        for meter in meters {
+            meter.moved(0, 0, len);
         }
     }
 }
