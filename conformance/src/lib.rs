@@ -1,1 +1,45 @@
-//! x
+//! The conformance kit; the page below is the README.
+
+#![doc = include_str!("../README.md")]
+
+mod capability;
+mod case;
+pub mod cases;
+mod cx;
+mod descriptors;
+mod pattern;
+mod runner;
+mod selftest;
+mod server;
+mod socket;
+mod std_world;
+mod subject;
+mod sync;
+mod wait;
+mod warden;
+mod world;
+
+pub use crate::capability::Capability;
+pub use crate::case::{BoxFuture, Case, Failure, Level, Outcome};
+pub use crate::cases::CASES;
+pub use crate::cx::Cx;
+pub use crate::runner::Runner;
+pub use crate::selftest::selftest;
+pub use crate::std_world::StdWorld;
+pub use crate::subject::{Setup, Started, Subject};
+pub use crate::world::{End, Peer, Report, Role, Script, Step, World};
+
+/// The `main` of a test target with `harness = false` that judges one or more subjects.
+///
+/// ```ignore
+/// tcpsocket_conformance::main!(Mine);
+/// ```
+#[macro_export]
+macro_rules! main {
+    ($($subject:expr),+ $(,)?) => {
+        fn main() -> ::std::process::ExitCode {
+            let args: ::std::vec::Vec<::std::string::String> = ::std::env::args().skip(1).collect();
+            $crate::Runner::new(::std::vec![$(::std::boxed::Box::new($subject)),+]).run(&args)
+        }
+    };
+}

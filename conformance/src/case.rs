@@ -1,0 +1,127 @@
+//! What a case is.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tcpsocket::Capabilities;
+
+use crate::{Capability, Cx};
+
+/// A future that a subject's runtime runs.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// How the body of a case ends.
+pub type Outcome = Result<(), Failure>;
+
+/// How binding a clause is (RFC 2119).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Every implementation does it.
+    Must,
+    /// An implementation that does not has a reason.
+    Should,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Level::Must => "MUST",
+            Level::Should => "SHOULD",
+        })
+    }
+}
+
+/// One row of the table: what is required, by which clauses, and how it is shown.
+///
+/// Ids are the contract with everybody who lists known failures: `area/words`, never reused.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// `area/words-of-the-fact`.
+    pub id: &'static str,
+    /// The clauses of the specification that it shows, as `TX-4`.
+    pub clauses: &'static [&'static str],
+    /// The level of the most binding one.
+    pub level: Level,
+    /// Capabilities without which it cannot run.
+    pub needs: &'static [Capability],
+    /// Capabilities with which it cannot run: it shows that what is not declared is refused.
+    pub lacks: &'static [Capability],
+    /// One sentence, printed when it fails.
+    pub requirement: &'static str,
+    /// When its process is killed.
+    pub deadline: Duration,
+    /// The body.
+    pub run: fn(Cx) -> BoxFuture<Outcome>,
+}
+
+impl Case {
+    /// A MUST that needs nothing, to be completed with `..Case::MUST`.
+    pub const MUST: Case = Case {
+        id: "",
+        clauses: &[],
+        level: Level::Must,
+        needs: &[],
+        lacks: &[],
+        requirement: "",
+        deadline: Duration::from_secs(10),
+        run: |_| Box::pin(async { Err(Failure::new("the case has no body")) }),
+    };
+
+    /// Why this case cannot run against an implementation with these capabilities, if it cannot.
+    pub fn precondition(&self, offers: &Capabilities) -> Option<String> {
+        let missing = self.needs.iter().find(|it| !it.declared(offers));
+        let present = self.lacks.iter().find(|it| it.declared(offers));
+        missing
+            .map(|it| format!("{it} is not declared"))
+            .or_else(|| present.map(|it| format!("{it} is declared")))
+    }
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Case")
+            .field("id", &self.id)
+            .field("clauses", &self.clauses)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a case failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// What was being looked at.
+    pub what: String,
+    /// What was expected there.
+    pub expected: String,
+    /// What was found.
+    pub actual: String,
+}
+
+impl Failure {
+    /// A failure with nothing to compare.
+    pub fn new(what: impl Into<String>) -> Failure {
+        Failure::compared(what, "", "")
+    }
+
+    /// A failure with both sides.
+    pub fn compared(
+        what: impl Into<String>,
+        expected: impl Into<String>,
+        actual: impl Into<String>,
+    ) -> Failure {
+        Failure {
+            what: what.into(),
+            expected: expected.into(),
+            actual: actual.into(),
+        }
+    }
+}
+
+impl From<tcpsocket::Error> for Failure {
+    fn from(error: tcpsocket::Error) -> Failure {
+        Failure::compared("a call", "no error", error.to_string())
+    }
+}

@@ -1,0 +1,172 @@
+//! Errors of the network, and errors of calls.
+
+use super::prelude::*;
+use tcpsocket::ErrorClass;
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        id: "errors/reset",
+        clauses: &["ERR-4", "CL-9", "ROW-17", "ST-4", "ST-8", "ST-10"],
+        requirement: "A reset by the peer is NetworkError, then Close, and no clean end.",
+        run: |cx| Box::pin(reset(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "errors/class-and-name",
+        clauses: &["ERR-1", "ERR-2", "ERR-8"],
+        requirement: "Failures of the network have class Network, and no name that begins with Security.",
+        run: |cx| Box::pin(class_and_name(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "errors/last-words-first",
+        clauses: &["CL-17", "ERR-4"],
+        requirement: "A write error waits until the peer's last words were delivered.",
+        run: |cx| Box::pin(last_words_first(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "errors/last-words-before-a-stuck-flush",
+        clauses: &["CL-17", "CL-9", "TX-25"],
+        requirement: "The peer's last words come before the error of a flush that was stuck, and no drain.",
+        run: |cx| Box::pin(last_words_before_a_stuck_flush(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "errors/write-error-while-closing",
+        clauses: &["ROW-25", "CL-17", "CL-9"],
+        requirement: "A write error while closing is NetworkError, then Close, without delay.",
+        run: |cx| Box::pin(write_error_while_closing(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "errors/of-calls-change-nothing",
+        clauses: &["ERR-11", "ERR-14"],
+        requirement: "An error that a call returns changes no state and no queue, and leads to no event.",
+        run: |cx| Box::pin(of_calls_change_nothing(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "errors/as-io-error",
+        clauses: &["ERR-15"],
+        requirement: "An error converts into an io::Error of the nearest kind, with itself inside.",
+        run: |cx| Box::pin(as_io_error(cx)),
+        ..Case::MUST
+    },
+];
+
+async fn reset(cx: Cx) -> Outcome {
+    let peer = cx.peer(resetter())?;
+    let a = cx.open(&peer).await?;
+    cx.signal("reset");
+    a.expect("error NetworkError, close failed").await?;
+    a.is(ReadyState::Closed)?;
+    a.send_fails("InvalidStateError")
+}
+
+async fn class_and_name(cx: Cx) -> Outcome {
+    let nobody = cx.peer(Script::refuse())?;
+    let gone = cx.peer(Script::listen([Accept, Reset]))?;
+    for peer in [nobody, gone] {
+        let a = cx.opening(&peer)?;
+        let error = loop {
+            match a.next().await? {
+                Some(Event::Open) => {}
+                Some(Event::Error(error)) => break error,
+                other => return Err(Failure::new(format!("an error, not {other:?}"))),
+            }
+        };
+        cx.check("class", error.class(), Some(ErrorClass::Network))?;
+        cx.check("is_security", error.name().is_security(), false)?;
+        cx.check_that("there is a message", !error.message().is_empty())?;
+        let closed = a.next().await?;
+        cx.check_that("Close", matches!(closed, Some(Event::Close(_))))?;
+    }
+    Ok(())
+}
+
+async fn last_words_first(cx: Cx) -> Outcome {
+    let words = Bytes::from_static(b"that was all");
+    let peer = cx.peer(Script::listen([
+        Accept,
+        Wait("reset"),
+        Write(words.clone()),
+        Reset,
+    ]))?;
+    let a = cx.open(&peer).await?;
+    cx.signal("reset");
+    peer.done().await?;
+    cx.fence().await?;
+    a.sends(10, true)?;
+    // The bytes meet the reset although nobody polls.
+    cx.fence().await?;
+    a.expect("data 12, error NetworkError, close failed")
+        .await?;
+    a.check_received(&words)
+}
+
+async fn last_words_before_a_stuck_flush(cx: Cx) -> Outcome {
+    let words = Bytes::from_static(b"that was all");
+    let steps = [Accept, Wait("reset"), Write(words.clone()), Reset];
+    let peer = cx.peer(Script::listen(steps).receive_buffer(32_768))?;
+    let a = cx.open(&peer).await?;
+    a.sends(STUCK, false)?;
+    cx.fence().await?;
+    cx.signal("reset");
+    peer.done().await?;
+    cx.fence().await?;
+    a.expect("data 12, error NetworkError, close failed")
+        .await?;
+    a.check_received(&words)
+}
+
+async fn write_error_while_closing(cx: Cx) -> Outcome {
+    let steps = [Accept, Write(cx.bytes(10)), Wait("reset"), Reset];
+    let peer = cx.peer(Script::listen(steps).receive_buffer(32_768))?;
+    let a = cx.open(&peer).await?;
+    a.sends(STUCK, false)?;
+    a.close();
+    a.quiet().await?;
+    cx.signal("reset");
+    a.expect("error NetworkError, close failed").await
+}
+
+async fn of_calls_change_nothing(cx: Cx) -> Outcome {
+    let peer = cx.peer(Script::listen([Accept, Echo]))?;
+    let a = cx.open(&peer).await?;
+    a.sends(100, true)?;
+    let mistakes = || -> Outcome {
+        cx.check_error("send_string", a.raw().send_string("\u{20ac}"), "TypeError")?;
+        let resumed = if cx.declares(Capability::Suspend) {
+            "InvalidStateError"
+        } else {
+            "NotSupportedError"
+        };
+        a.resume_fails(resumed)
+    };
+    mistakes()?;
+    a.is(ReadyState::Open)?;
+    a.buffers(100)?;
+    a.expect("data 100").await?;
+    mistakes()?;
+    a.quiet().await?;
+    a.is(ReadyState::Open)?;
+    a.sends(5, true)?;
+    a.expect("data 5").await
+}
+
+async fn as_io_error(cx: Cx) -> Outcome {
+    let peer = cx.peer(Script::refuse())?;
+    let a = cx.opening(&peer)?;
+    let Some(Event::Error(error)) = a.next().await? else {
+        return Err(Failure::new("an error"));
+    };
+    let io = std::io::Error::from(error);
+    cx.check("kind", io.kind(), std::io::ErrorKind::ConnectionRefused)?;
+    let inside = io.get_ref().and_then(|it| it.downcast_ref::<Error>());
+    cx.check(
+        "inside",
+        inside.map(Error::name),
+        Some(ErrorName::ConnectionRefused),
+    )
+}

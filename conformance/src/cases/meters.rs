@@ -1,0 +1,332 @@
+//! Meters: every byte is accounted for.
+
+use super::prelude::*;
+use crate::warden::{Tally, Watched};
+
+const GATES: &[Capability] = &[Capability::Gates];
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        id: "meters/what-moves",
+        clauses: &["ACC-1", "ACC-2", "ACC-4"],
+        needs: GATES,
+        requirement: "A meter is told what is queued, written and read, and is dropped after the last of it.",
+        run: |cx| Box::pin(what_moves(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "meters/live",
+        clauses: &["ACC-2"],
+        needs: GATES,
+        requirement: "A meter is told as it happens: written when the kernel takes, read when delivered.",
+        run: |cx| Box::pin(live(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "meters/dropped-bytes",
+        clauses: &["ACC-1", "ACC-2", "ACC-4", "CL-9"],
+        needs: GATES,
+        requirement: "queued = written + dropped, however a socket ends.",
+        run: |cx| Box::pin(dropped_bytes(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "meters/last-report-after-the-flush",
+        clauses: &["ACC-4", "ACT-5"],
+        needs: GATES,
+        requirement: "A meter outlives the handles until everything has been flushed.",
+        run: |cx| Box::pin(last_report_after_the_flush(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "meters/last-report-with-handles-alive",
+        clauses: &["ACC-4"],
+        needs: GATES,
+        requirement: "A meter is dropped when nothing moves any more, although handles are alive.",
+        run: |cx| Box::pin(last_report_with_handles_alive(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "meters/accepted-sockets",
+        clauses: &["ACC-3", "ACC-1"],
+        needs: &[Capability::Gates, Capability::Listen],
+        requirement: "An accepted socket has a meter of its own.",
+        run: |cx| Box::pin(accepted_sockets(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "meters/quota",
+        clauses: &["ACC-5", "TX-1", "ERR-11"],
+        needs: GATES,
+        requirement: "A send that a meter refuses queues nothing and changes nothing.",
+        run: |cx| Box::pin(quota(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "meters/quota-of-the-second",
+        clauses: &["ACC-5", "ACC-1"],
+        needs: GATES,
+        requirement: "When a later meter refuses, those before it are told that the bytes were dropped.",
+        run: |cx| Box::pin(quota_of_the_second(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "meters/refused-opens",
+        clauses: &["ACC-4", "GATE-10"],
+        needs: GATES,
+        requirement: "The meter of a socket that never opened is dropped with it, with nothing counted.",
+        run: |cx| Box::pin(refused_opens(cx)),
+        ..Case::MUST
+    },
+];
+
+fn totals(cx: &Cx, tally: &Tally, queued: usize, written: usize, read: usize) -> Outcome {
+    let expected = Tally {
+        queued,
+        written,
+        read,
+        dropped: queued - written,
+        gone: true,
+        wrong: false,
+    };
+    cx.check("the meter", tally.clone(), expected)
+}
+
+async fn what_moves(cx: Cx) -> Outcome {
+    let warden = Warden::new(&cx, Answers::default());
+    let bytes = cx.bytes(5000);
+    let peer = cx.peer(Script::listen([
+        Accept,
+        Read(70_003),
+        Write(bytes),
+        ReadToEnd,
+        Fin,
+    ]))?;
+    let a = cx.open_with(warden.guards(cx.request(&peer)?))?;
+    a.expect("open").await?;
+    a.sends(70_000, false)?;
+    a.sends(3, false)?;
+    a.expect("drain, data 5000").await?;
+    a.sends(7, true)?;
+    a.close();
+    a.expect("close clean").await?;
+    drop(a);
+    let tally = warden.watch_of(0)?.gone(&cx).await?;
+    totals(&cx, &tally, 70_010, 70_010, 5000)
+}
+
+async fn live(cx: Cx) -> Outcome {
+    let warden = Warden::new(&cx, Answers::default());
+    let peer = cx.peer(Script::listen([
+        Accept,
+        Read(10),
+        Signal("read"),
+        Write(cx.bytes(20)),
+        Signal("written"),
+        Wait("never"),
+    ]))?;
+    let a = cx.open_with(warden.guards(cx.request(&peer)?))?;
+    a.expect("open").await?;
+    let watched = warden.watch_of(0)?;
+    let now = |queued, written, read| {
+        let tally = watched.tally();
+        cx.check(
+            "the meter",
+            (tally.queued, tally.written, tally.read),
+            (queued, written, read),
+        )
+    };
+    now(0, 0, 0)?;
+    a.sends(10, true)?;
+    cx.check("queued", watched.tally().queued, 10)?;
+    cx.signalled("written").await?;
+    cx.until("written is told", || watched.tally().written == 10)
+        .await?;
+    // Not read before it is delivered.
+    cx.fence().await?;
+    now(10, 10, 0)?;
+    a.expect("data 20").await?;
+    now(10, 10, 20)?;
+    cx.check("gone", watched.tally().gone, false)
+}
+
+async fn dropped_bytes(cx: Cx) -> Outcome {
+    for how in [
+        "abort",
+        "abort with an error",
+        "control",
+        "reset",
+        "drop and control",
+    ] {
+        cx.log(how);
+        let warden = Warden::new(&cx, Answers::default());
+        // A signal of its own for each round: they stay raised.
+        let script = Script::listen([Accept, Wait(how), Reset]).receive_buffer(32_768);
+        let peer = cx.peer(script)?;
+        let a = cx.open_with(warden.guards(cx.request(&peer)?))?;
+        a.expect("open").await?;
+        let watched = warden.watch_of(0)?;
+        a.sends(STUCK, false)?;
+        cx.fence().await?;
+        match how {
+            "abort" => a.abort(None),
+            "abort with an error" => a.abort(Some(told())),
+            "control" => _ = watched.abort(told()),
+            "reset" => cx.signal(how),
+            _ => {}
+        }
+        match how {
+            "abort" => a.expect("close clean").await?,
+            "drop and control" => {}
+            "reset" => a.expect("error NetworkError, close failed").await?,
+            _ => a.expect("error NotAllowedError, close failed").await?,
+        }
+        drop(a);
+        if how == "drop and control" {
+            watched.abort(told());
+        }
+        cx.signal(how);
+        let tally = watched.gone(&cx).await?;
+        cx.check_that("some bytes were dropped", tally.dropped > 0)?;
+        totals(&cx, &tally, STUCK, STUCK - tally.dropped, 0)?;
+    }
+    Ok(())
+}
+
+async fn last_report_after_the_flush(cx: Cx) -> Outcome {
+    let warden = Warden::new(&cx, Answers::default());
+    let peer =
+        cx.peer(Script::listen([Accept, Wait("read on"), ReadToEnd, Fin]).receive_buffer(32_768))?;
+    let a = cx.open_with(warden.guards(cx.request(&peer)?))?;
+    a.expect("open").await?;
+    a.sends(STUCK, false)?;
+    drop(a);
+    cx.fence().await?;
+    let watched = warden.watch_of(0)?;
+    cx.check("gone", watched.tally().gone, false)?;
+    cx.signal("read on");
+    let tally = watched.gone(&cx).await?;
+    totals(&cx, &tally, STUCK, STUCK, 0)?;
+    cx.check_that("the control is of no use", control_is_gone(&watched))
+}
+
+async fn last_report_with_handles_alive(cx: Cx) -> Outcome {
+    for how in ["close", "the peer's end", "reset", "abort"] {
+        cx.log(how);
+        let warden = Warden::new(&cx, Answers::default());
+        let peer = cx.peer(match how {
+            "the peer's end" => Script::listen([Accept, Read(10), Fin, ReadToEnd]),
+            "reset" => Script::listen([Accept, Read(10), Reset]),
+            _ => reader(),
+        })?;
+        let a = cx.open_with(warden.guards(cx.request(&peer)?))?;
+        a.expect("open").await?;
+        a.sends(10, true)?;
+        match how {
+            "close" => a.close(),
+            "abort" => {
+                peer.begins(&a.sent()).await?;
+                a.abort(None);
+            }
+            _ => {}
+        }
+        a.ends(&["close clean", "error NetworkError, close failed"])
+            .await?;
+        let tally = warden.watch_of(0)?.gone(&cx).await?;
+        totals(&cx, &tally, 10, 10, 0)?;
+        a.is(ReadyState::Closed)?;
+    }
+    Ok(())
+}
+
+fn control_is_gone(it: &Watched) -> bool {
+    !it.abort(told())
+}
+
+async fn accepted_sockets(cx: Cx) -> Outcome {
+    let warden = Warden::new(&cx, Answers::default());
+    let server = cx
+        .listen_with(warden.guards_server(cx.listen_request()?))
+        .await?;
+    cx.peer(Script::dial([Connect(server.address()), Echo, Fin]))?;
+    let a = server.accept().await?;
+    a.sends(500, true)?;
+    a.expect("data 500").await?;
+    a.close();
+    a.expect("close clean").await?;
+    drop(a);
+    let tally = warden.watch_of(1)?.gone(&cx).await?;
+    totals(&cx, &tally, 500, 500, 500)?;
+    cx.check(
+        "the server's meter is gone",
+        warden.watch_of(0)?.tally().gone,
+        false,
+    )?;
+    drop(server);
+    let tally = warden.watch_of(0)?.gone(&cx).await?;
+    totals(&cx, &tally, 0, 0, 0)
+}
+
+async fn quota(cx: Cx) -> Outcome {
+    let warden = Warden::new(
+        &cx,
+        Answers {
+            quota: Some(100),
+            ..Answers::default()
+        },
+    );
+    let peer = cx.peer(Script::listen([Accept, ReadToEnd, Fin]))?;
+    let a = cx.open_with(warden.guards(cx.request(&peer)?))?;
+    a.expect("open").await?;
+    a.sends(60, true)?;
+    let refused = a.send(cx.bytes(41));
+    cx.check_error("send", refused, "QuotaExceededError")?;
+    let refused = a.send(cx.bytes(70_000));
+    cx.check_error("send", refused, "QuotaExceededError")?;
+    a.buffers(60)?;
+    a.is(ReadyState::Open)?;
+    a.sends(40, true)?;
+    a.quiet().await?;
+    a.close();
+    a.expect("close clean").await?;
+    peer.gets(&a.sent(), End::Fin).await?;
+    drop(a);
+    let tally = warden.watch_of(0)?.gone(&cx).await?;
+    totals(&cx, &tally, 100, 100, 0)
+}
+
+async fn quota_of_the_second(cx: Cx) -> Outcome {
+    let first = Warden::new(&cx, Answers::default());
+    let second = Warden::new(
+        &cx,
+        Answers {
+            quota: Some(100),
+            ..Answers::default()
+        },
+    );
+    let peer = cx.peer(Script::listen([Accept, ReadToEnd, Fin]))?;
+    let a = cx.open_with(second.guards(first.guards(cx.request(&peer)?)))?;
+    a.expect("open").await?;
+    a.sends(100, true)?;
+    let refused = a.send(cx.bytes(50));
+    cx.check_error("send", refused, "QuotaExceededError")?;
+    a.close();
+    a.expect("close clean").await?;
+    peer.gets(&a.sent(), End::Fin).await?;
+    drop(a);
+    let tally = first.watch_of(0)?.gone(&cx).await?;
+    totals(&cx, &tally, 150, 100, 0)?;
+    let tally = second.watch_of(0)?.gone(&cx).await?;
+    totals(&cx, &tally, 100, 100, 0)
+}
+
+async fn refused_opens(cx: Cx) -> Outcome {
+    let warden = Warden::new(&cx, Answers::default());
+    let peer = cx.peer(Script::refuse())?;
+    let a = cx.open_with(warden.guards(cx.request(&peer)?))?;
+    a.expect("error ConnectionRefusedError, close failed")
+        .await?;
+    drop(a);
+    let tally = warden.watch_of(0)?.gone(&cx).await?;
+    totals(&cx, &tally, 0, 0, 0)
+}

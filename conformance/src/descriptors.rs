@@ -1,0 +1,33 @@
+//! What this process has open.
+
+use std::collections::BTreeMap;
+
+/// The targets of all descriptors with how often each occurs, or `None` where the system does not tell.
+///
+/// Sockets have a name each (`socket:[4711]`), so one that was closed and another that was opened do not cancel out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Descriptors(BTreeMap<String, usize>);
+
+impl Descriptors {
+    pub(crate) fn now() -> Option<Descriptors> {
+        let mut found = BTreeMap::new();
+        for entry in std::fs::read_dir("/proc/self/fd").ok()? {
+            // The descriptor of the listing itself is gone by the time it is read.
+            let Ok(target) = std::fs::read_link(entry.ok()?.path()) else {
+                continue;
+            };
+            let target = target.to_string_lossy().into_owned();
+            if !target.starts_with("/proc/") {
+                *found.entry(target).or_insert(0) += 1;
+            }
+        }
+        Some(Descriptors(found))
+    }
+
+    /// What is here and was not there before.
+    pub(crate) fn beyond(&self, before: &Descriptors) -> Vec<String> {
+        let more = |target: &str, n: usize| n > before.0.get(target).copied().unwrap_or(0);
+        let beyond = self.0.iter().filter(|(target, n)| more(target, **n));
+        beyond.map(|(target, _)| target.clone()).collect()
+    }
+}

@@ -1,0 +1,113 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use super::glob;
+
+pub(super) const USAGE: &str = "\
+usage: [--subject NAME]... [--filter GLOB]... [--list] [--seed N] [--json FILE] [--jobs N]
+
+  --subject NAME  judge this subject only
+  --filter GLOB   only cases whose id matches; without a * it is enough that the id contains it
+  --list          print the cases and their clauses
+  --seed N        the seed of the bytes that are sent
+  --json FILE     write the findings there, too
+  --jobs N        processes at once, 2 if not given";
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Args {
+    pub(super) subjects: Vec<String>,
+    pub(super) filters: Vec<String>,
+    pub(super) list: bool,
+    pub(super) help: bool,
+    pub(super) seed: u64,
+    pub(super) json: Option<PathBuf>,
+    pub(super) jobs: usize,
+}
+
+impl Args {
+    pub(super) fn parse(words: &[String]) -> Result<Args, String> {
+        let mut args = Args {
+            subjects: Vec::new(),
+            filters: Vec::new(),
+            list: false,
+            help: false,
+            seed: 1,
+            json: None,
+            jobs: 2,
+        };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let (word, mut given) = match word.split_once('=') {
+                Some((word, value)) if word.starts_with("--") => (word, Some(value.to_owned())),
+                _ => (word.as_str(), None),
+            };
+            let mut value = || {
+                let value = given.take().or_else(|| words.next().cloned());
+                value.ok_or_else(|| format!("{word} needs a value"))
+            };
+            match word {
+                "--subject" => args.subjects.push(value()?),
+                "--filter" => args.filters.push(value()?),
+                "--seed" => args.seed = number(word, &value()?)?,
+                "--json" => args.json = Some(value()?.into()),
+                "--jobs" | "--test-threads" => args.jobs = number(word, &value()?)?,
+                "--list" => args.list = true,
+                "--help" | "-h" => args.help = true,
+                // What people and tools pass to every test target.
+                "--nocapture" | "--no-capture" | "--show-output" | "--quiet" | "-q" => {}
+                _ if word.starts_with('-') => return Err(format!("{word} is not known")),
+                _ => args.filters.push(word.to_owned()),
+            }
+        }
+        match args.jobs {
+            0 => Err("--jobs needs at least 1".to_owned()),
+            _ => Ok(args),
+        }
+    }
+
+    pub(super) fn wants(&self, id: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|it| glob::matches(it, id))
+    }
+}
+
+fn number<T: std::str::FromStr>(word: &str, value: &str) -> Result<T, String> {
+    value
+        .parse()
+        .map_err(|_| format!("{word} needs a number, not {value:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Args, String> {
+        let words: Vec<_> = words.split_whitespace().map(str::to_owned).collect();
+        Args::parse(&words)
+    }
+
+    #[test]
+    fn options_with_and_without_equals_sign() {
+        let args =
+            parse("--subject a --subject=b --filter tx* --seed 9 --jobs=3 --json f").unwrap();
+        assert_eq!(args.subjects, ["a", "b"]);
+        assert_eq!((args.seed, args.jobs), (9, 3));
+        assert_eq!(args.json, Some("f".into()));
+        assert!(!args.list);
+    }
+
+    #[test]
+    fn what_cargo_test_passes_is_accepted() {
+        let args = parse("--nocapture --test-threads 1 sending/").unwrap();
+        assert_eq!(args.jobs, 1);
+        assert!(args.wants("sending/exactly-the-mark"));
+        assert!(!args.wants("closing/flushes"));
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for words in ["--seed", "--seed x", "--jobs 0", "--wat"] {
+            assert!(parse(words).is_err(), "{words}");
+        }
+    }
+}

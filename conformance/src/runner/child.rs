@@ -1,0 +1,179 @@
+//! The process of one case.
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tcpsocket::{BinaryType, OpenRequest, SocketOptions, SocketProvider, TcpSocketExt};
+
+use super::process::Verdict;
+use super::record;
+use crate::descriptors::Descriptors;
+use crate::sync::lock;
+use crate::wait::{self, Bell, PATIENCE};
+use crate::warden::{Answer, Answers, Warden};
+use crate::{Case, Cx, Failure, Outcome, Script, Setup, Step, Subject, World, selftest};
+
+/// The message of a panic that a case means to happen.
+pub(crate) const INTENDED: &str = "intended by the case";
+
+/// `args`: subject, case, seed.
+pub(super) fn run(
+    subjects: &[Box<dyn Subject>],
+    cases: &[&'static Case],
+    args: &[String],
+) -> ExitCode {
+    let [subject, case, seed] = args else {
+        return ExitCode::from(2);
+    };
+    let Some(subject) = subjects.iter().find(|it| it.name() == subject) else {
+        return ExitCode::from(2);
+    };
+    let panics = note_panics();
+    let verdict = if case == "selftest" {
+        alone(&**subject, |world, _| Box::pin(selftest_verdict(world)))
+    } else {
+        let Some(case) = cases.iter().find(|it| it.id == case) else {
+            return ExitCode::from(2);
+        };
+        let seed = seed.parse().unwrap_or_default();
+        alone(&**subject, move |world, provider| {
+            Box::pin(judge(provider, world, case, seed))
+        })
+    };
+    let panicked = lock(&panics).first().cloned();
+    let verdict = match (verdict, panicked) {
+        (_, Some(message)) => Verdict::Crash(message),
+        (Some(verdict), None) => verdict,
+        (None, None) => Verdict::Crash("block_on returned before its future had ended".to_owned()),
+    };
+    record::emit_verdict(&verdict);
+    // Without waiting for anybody's threads: whatever they do now is not judged.
+    std::process::exit(0);
+}
+
+/// A panic in any thread counts, also where nobody would have noticed.
+fn note_panics() -> Arc<Mutex<Vec<String>>> {
+    let panics = Arc::<Mutex<Vec<String>>>::default();
+    let slot = panics.clone();
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let message = info.to_string();
+        if !message.contains(INTENDED) {
+            lock(&slot).push(message);
+            print(info);
+        }
+    }));
+    panics
+}
+
+fn alone(
+    subject: &dyn Subject,
+    body: impl FnOnce(Arc<dyn World>, Arc<dyn SocketProvider>) -> crate::BoxFuture<Verdict>,
+) -> Option<Verdict> {
+    let world = subject.world();
+    let started = subject.start(Setup::default());
+    let future = body(world, started.provider.clone());
+    let verdict = Arc::new(Mutex::new(None));
+    let slot = verdict.clone();
+    started.block_on(Box::pin(async move {
+        let it = future.await;
+        *lock(&slot) = Some(it);
+    }));
+    lock(&verdict).take()
+}
+
+async fn selftest_verdict(world: Arc<dyn World>) -> Verdict {
+    match selftest(world).await {
+        Ok(()) => Verdict::Pass,
+        Err(failure) => Verdict::Fail(failure),
+    }
+}
+
+async fn judge(
+    provider: Arc<dyn SocketProvider>,
+    world: Arc<dyn World>,
+    case: &'static Case,
+    seed: u64,
+) -> Verdict {
+    if let Some(why) = case.precondition(&provider.capabilities()) {
+        return Verdict::Precondition(why);
+    }
+    warm_up(&provider, &world).await;
+    let before = Descriptors::now();
+    let cx = Cx::new(provider.clone(), world.clone(), seed);
+    let outcome = (case.run)(cx.clone()).await;
+    cx.finish();
+    drop(cx);
+    world.clear();
+    let outcome = match outcome {
+        Ok(()) => nothing_left(&*provider, &*world, before).await,
+        failed => failed,
+    };
+    match outcome {
+        Ok(()) => Verdict::Pass,
+        Err(failure) => Verdict::Fail(failure),
+    }
+}
+
+/// Opens and closes one connection, behind a gate that waits if there are gates, so that what an implementation makes once
+/// and keeps is there before it is counted. Whether that works is for the cases to judge.
+async fn warm_up(provider: &Arc<dyn SocketProvider>, world: &Arc<dyn World>) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let Ok(peer) = world.peer(Script::listen([Step::Accept, Step::ReadToEnd, Step::Close])) else {
+        return;
+    };
+    let at = peer.address();
+    let Ok(mut request) = OpenRequest::new(at.ip().to_string(), at.port()) else {
+        return;
+    };
+    if provider.capabilities().gates {
+        let cx = Cx::new(provider.clone(), world.clone(), 0);
+        let answers = Answers {
+            name: Answer::AllowAt("warm"),
+            ..Answers::default()
+        };
+        request = Warden::quiet(&cx, answers).guards(request);
+    }
+    let options = SocketOptions::new().binary_type(BinaryType::ArrayBuffer);
+    if let Ok(socket) = provider.open_with(request.with_options(options)) {
+        world.signal("warm");
+        wait::within(&**world, PATIENCE, socket.next_event()).await;
+        socket.close();
+        wait::within(&**world, PATIENCE, socket.next_event()).await;
+    }
+    wait::within(&**world, PATIENCE, provider.idle()).await;
+    world.clear();
+}
+
+/// The peers and all handles are gone, so everything of the provider has to go soon.
+async fn nothing_left(
+    provider: &dyn SocketProvider,
+    world: &dyn World,
+    before: Option<Descriptors>,
+) -> Outcome {
+    if wait::within(world, PATIENCE, provider.idle())
+        .await
+        .is_none()
+    {
+        return Err(Failure::new(
+            "afterwards: idle() does not return, although no peer is left (ACT-6)",
+        ));
+    }
+    let Some(before) = before else { return Ok(()) };
+    let beyond = || Descriptors::now().map_or_else(Vec::new, |it| it.beyond(&before));
+    let end = world.now() + PATIENCE;
+    while !beyond().is_empty() && world.now() < end {
+        // Nobody can be asked to wake us when a descriptor is closed.
+        let pause = Duration::from_millis(2);
+        wait::until(world, &Bell::default(), pause, || false).await;
+    }
+    match beyond() {
+        left if left.is_empty() => Ok(()),
+        left => Err(Failure::compared(
+            "afterwards: descriptors that are still open",
+            "none",
+            left.join(", "),
+        )),
+    }
+}

@@ -1,0 +1,231 @@
+//! Runs the cases, each in a process of its own, and tells what came of it.
+
+mod args;
+mod child;
+mod expectations;
+mod glob;
+mod process;
+mod record;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use self::args::Args;
+use self::expectations::Expectations;
+use self::process::{Finding, Verdict};
+use crate::sync::lock;
+use crate::{CASES, Case, Subject};
+
+pub(crate) use self::child::INTENDED;
+pub(crate) use self::record::emit;
+
+/// Judges subjects by cases.
+///
+/// A case runs in a child process of the same program, so the program must hand its arguments to [`run`](Runner::run)
+/// before it does anything else.
+pub struct Runner {
+    subjects: Vec<Box<dyn Subject>>,
+    cases: Vec<&'static Case>,
+    prefix: Vec<String>,
+    command: Option<String>,
+    expectations: PathBuf,
+}
+
+impl Runner {
+    /// A runner of all cases.
+    pub fn new(subjects: Vec<Box<dyn Subject>>) -> Runner {
+        Runner {
+            subjects,
+            cases: CASES.iter().flat_map(|area| area.iter()).collect(),
+            prefix: Vec::new(),
+            command: None,
+            expectations: PathBuf::from("conformance/expectations"),
+        }
+    }
+
+    /// Other cases than the kit's own; for tests of the kit, and for suites beside it.
+    pub fn cases(mut self, cases: &'static [Case]) -> Runner {
+        self.cases = cases.iter().collect();
+        self
+    }
+
+    /// Arguments that lead this program to [`run`](Runner::run), if there is something before them.
+    pub fn prefix(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Runner {
+        self.prefix = args.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The command by which people start this, as a failure prints it.
+    pub fn command(mut self, command: impl Into<String>) -> Runner {
+        self.command = Some(command.into());
+        self
+    }
+
+    /// Where the known failures of each subject are listed; `conformance/expectations` if this is not called.
+    pub fn expectations(mut self, directory: impl Into<PathBuf>) -> Runner {
+        self.expectations = directory.into();
+        self
+    }
+
+    /// Does what the arguments say, which are those behind the program's name.
+    pub fn run(&self, args: &[String]) -> ExitCode {
+        if let Some(("--child", rest)) = args.split_first().map(|(a, rest)| (a.as_str(), rest)) {
+            return child::run(&self.subjects, &self.cases, rest);
+        }
+        let args = match Args::parse(args) {
+            Ok(args) => args,
+            Err(why) => {
+                eprintln!("{why}\n\n{}", args::USAGE);
+                return ExitCode::from(2);
+            }
+        };
+        if args.help {
+            println!("{}", args::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        match self.judge(&args) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(why) => {
+                eprintln!("{why}");
+                ExitCode::from(2)
+            }
+        }
+    }
+
+    fn judge(&self, args: &Args) -> Result<bool, String> {
+        let subjects = self.chosen(args)?;
+        let wanted = self.cases.iter().filter(|it| args.wants(it.id));
+        let cases: Vec<_> = wanted.copied().collect();
+        if args.list {
+            report::list(&cases);
+            return Ok(true);
+        }
+        if cases.is_empty() {
+            return Err("no case has an id like that; --list shows all".to_owned());
+        }
+        let began = Instant::now();
+        let mut all = Vec::new();
+        let mut complaints = Vec::new();
+        for subject in subjects {
+            let file = self.expectations.join(format!("{}.toml", subject.name()));
+            let expectations = Expectations::read(&file)?;
+            for id in expectations.unknown(&self.cases) {
+                complaints.push(format!("{}: there is no case {id}", file.display()));
+            }
+            let selftest = self.process(args, subject.name(), "selftest", Case::MUST.deadline);
+            if !matches!(selftest.0, Verdict::Pass) {
+                let why = report::verdict(&selftest.0);
+                return Err(format!(
+                    "the world of {} is not fit for cases: {why}",
+                    subject.name()
+                ));
+            }
+            all.extend(self.judge_subject(args, &**subject, &cases, &expectations));
+        }
+        if let Some(path) = &args.json {
+            std::fs::write(path, report::json(&all, args.seed))
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        let filtered = self.cases.len() - cases.len();
+        Ok(report::summary(
+            &all,
+            &complaints,
+            filtered,
+            began.elapsed(),
+        ))
+    }
+
+    fn chosen(&self, args: &Args) -> Result<Vec<&Box<dyn Subject>>, String> {
+        let named = |name: &String| self.subjects.iter().any(|it| it.name() == name);
+        if let Some(name) = args.subjects.iter().find(|name| !named(name)) {
+            let known: Vec<_> = self.subjects.iter().map(|it| it.name()).collect();
+            return Err(format!(
+                "there is no subject {name}, only {}",
+                known.join(", ")
+            ));
+        }
+        let wanted = |it: &&Box<dyn Subject>| {
+            args.subjects.is_empty() || args.subjects.iter().any(|name| name == it.name())
+        };
+        Ok(self.subjects.iter().filter(wanted).collect())
+    }
+
+    fn judge_subject(
+        &self,
+        args: &Args,
+        subject: &dyn Subject,
+        cases: &[&'static Case],
+        expectations: &Expectations,
+    ) -> Vec<Finding> {
+        report::heading(cases.len(), subject.name(), args.seed);
+        let next = AtomicUsize::new(0);
+        let findings = Mutex::new(report::InOrder::new(cases.len()));
+        std::thread::scope(|scope| {
+            for _ in 0..args.jobs {
+                scope.spawn(|| {
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(case) = cases.get(at) else { return };
+                        let began = Instant::now();
+                        let (verdict, trail) =
+                            self.process(args, subject.name(), case.id, case.deadline);
+                        let finding = Finding {
+                            subject: subject.name().to_owned(),
+                            case,
+                            verdict: expectations.judge(case.id, verdict),
+                            trail,
+                            took: began.elapsed(),
+                            rerun: self.rerun(args, subject.name(), case.id),
+                        };
+                        lock(&findings).add(at, finding);
+                    }
+                });
+            }
+        });
+        findings
+            .into_inner()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .finish()
+    }
+
+    fn process(
+        &self,
+        args: &Args,
+        subject: &str,
+        case: &str,
+        deadline: std::time::Duration,
+    ) -> (Verdict, process::Trail) {
+        let seed = args.seed.to_string();
+        let mut words = self.prefix.clone();
+        words.extend(["--child", subject, case, &seed].map(str::to_owned));
+        process::run(&words, deadline)
+    }
+
+    fn rerun(&self, args: &Args, subject: &str, case: &str) -> String {
+        let program = || {
+            let exe = std::env::current_exe().unwrap_or_default();
+            let words = [&[exe.display().to_string()], &self.prefix[..]].concat();
+            words.join(" ")
+        };
+        let program = self.command.clone().unwrap_or_else(program);
+        format!(
+            "{program} --subject {subject} --filter {case} --seed {}",
+            args.seed
+        )
+    }
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let subjects: Vec<_> = self.subjects.iter().map(|it| it.name()).collect();
+        f.debug_struct("Runner")
+            .field("subjects", &subjects)
+            .field("cases", &self.cases.len())
+            .finish_non_exhaustive()
+    }
+}

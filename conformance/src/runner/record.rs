@@ -1,0 +1,112 @@
+//! What a child process tells its runner, on its standard output between whatever else is printed there.
+
+use std::fmt::Display;
+use std::io::Write as _;
+
+use super::process::Verdict;
+use crate::Failure;
+
+/// Begins a record, which ends at the end of the line.
+const MARK: char = '\u{1e}';
+
+/// Writes a record at once, so that a process that is killed has told how far it came.
+pub(crate) fn emit(kind: &str, fields: &[&dyn Display]) {
+    let mut line = format!("{MARK}{kind}");
+    for field in fields {
+        line.push('\t');
+        line.push_str(&escape(&field.to_string()));
+    }
+    line.push('\n');
+    let mut out = std::io::stdout().lock();
+    // A runner that is gone does not need it any more.
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+}
+
+pub(super) fn emit_verdict(verdict: &Verdict) {
+    match verdict {
+        Verdict::Pass => emit("pass", &[]),
+        Verdict::Fail(it) => emit("fail", &[&it.what, &it.expected, &it.actual]),
+        Verdict::Precondition(why) => emit("precondition", &[why]),
+        Verdict::Crash(why) => emit("crash", &[why]),
+        // The others are the runner's to give.
+        Verdict::Timeout | Verdict::Known { .. } | Verdict::Stale { .. } => {}
+    }
+}
+
+/// The log and the verdict in what a process printed.
+pub(super) fn read(output: &str) -> (Vec<String>, Option<Verdict>) {
+    let mut log = Vec::new();
+    let mut verdict = None;
+    for record in output.split(MARK).skip(1) {
+        let line = record.lines().next().unwrap_or_default();
+        let mut fields = line.split('\t');
+        let kind = fields.next().unwrap_or_default();
+        let mut next = || unescape(fields.next().unwrap_or_default());
+        match kind {
+            "log" => log.push(next()),
+            "pass" => verdict = Some(Verdict::Pass),
+            "fail" => verdict = Some(Verdict::Fail(Failure::compared(next(), next(), next()))),
+            "precondition" => verdict = Some(Verdict::Precondition(next())),
+            "crash" => verdict = Some(Verdict::Crash(next())),
+            _ => {}
+        }
+    }
+    (log, verdict)
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            MARK => out.push('?'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('n') => out.push('\n'),
+                Some('r') => out.push('\r'),
+                Some('t') => out.push('\t'),
+                Some(c) => out.push(c),
+                None => {}
+            },
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_found_between_other_output() {
+        let output =
+            "noise\n\u{1e}log\tone\nmore noise \u{1e}log\tt\\twö\n\u{1e}fail\ta\tb\\nc\t\n";
+        let (log, verdict) = read(output);
+        assert_eq!(log, ["one", "t\twö"]);
+        let expected = Failure::compared("a", "b\nc", "");
+        assert!(matches!(verdict, Some(Verdict::Fail(it)) if it == expected));
+        assert!(read("nothing at all").1.is_none());
+    }
+
+    #[test]
+    fn escaping_is_undone() {
+        for text in ["", "a\tb\nc\r\\n\\", "ü"] {
+            assert_eq!(unescape(&escape(text)), text);
+            assert!(!escape(text).contains(['\n', '\t']));
+        }
+    }
+}

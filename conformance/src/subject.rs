@@ -1,0 +1,98 @@
+//! What is judged: an implementation, and the runtime that it runs on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tcpsocket::{Resolver, SocketProvider};
+
+use crate::{BoxFuture, StdWorld, World};
+
+/// An implementation under judgement.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use tcpsocket_conformance::{Setup, Started, Subject};
+/// # use tcpsocket::{async_trait, *};
+/// # #[derive(Debug)] struct MyProvider;
+/// # impl MyProvider { fn new() -> MyProvider { MyProvider } }
+/// # #[async_trait] impl SocketProvider for MyProvider {
+/// #     fn capabilities(&self) -> Capabilities { Capabilities::NONE }
+/// #     fn open_with(&self, _: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error> { unreachable!() }
+/// #     async fn listen_with(&self, _: ListenRequest) -> Result<Arc<dyn TcpServerSocket>, Error> { unreachable!() }
+/// #     async fn idle(&self) {}
+/// # }
+/// # mod my_runtime { pub fn block_on(_: impl Future<Output = ()>) {} }
+///
+/// struct Mine;
+///
+/// impl Subject for Mine {
+///     fn name(&self) -> &str {
+///         "mine"
+///     }
+///
+///     fn start(&self, _setup: Setup) -> Started {
+///         Started::new(Arc::new(MyProvider::new()), |case| my_runtime::block_on(case))
+///     }
+/// }
+///
+/// tcpsocket_conformance::main!(Mine);
+/// ```
+pub trait Subject: Send + Sync {
+    /// What reports and `expectations/<name>.toml` call it.
+    fn name(&self) -> &str;
+
+    /// A fresh provider, and the runtime that drives it. Called once in each process.
+    fn start(&self, setup: Setup) -> Started;
+
+    /// The same behind the policy layer of the implementation, for area POL. `None`, the default, if there is none.
+    fn restricted(&self, setup: Setup) -> Option<Started> {
+        let _ = setup;
+        None
+    }
+
+    /// Where the peers live: the loopback of this machine, unless the implementation brings a network of its own.
+    fn world(&self) -> Arc<dyn World> {
+        StdWorld::new()
+    }
+}
+
+/// What a provider is to be started with.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Setup {
+    /// Certificates in DER to trust instead of the platform's. Empty: the platform's.
+    pub roots: Vec<tcpsocket::Bytes>,
+    /// What answers lookups, instead of the platform's resolver.
+    pub resolver: Option<Arc<dyn Resolver>>,
+}
+
+/// A provider that runs.
+pub struct Started {
+    pub(crate) provider: Arc<dyn SocketProvider>,
+    block_on: Box<dyn Fn(BoxFuture<()>)>,
+}
+
+impl Started {
+    /// `block_on` runs a future to its end on the runtime that the provider needs, on this thread or another.
+    pub fn new(
+        provider: Arc<dyn SocketProvider>,
+        block_on: impl Fn(BoxFuture<()>) + 'static,
+    ) -> Started {
+        Started {
+            provider,
+            block_on: Box::new(block_on),
+        }
+    }
+
+    pub(crate) fn block_on(&self, future: BoxFuture<()>) {
+        (self.block_on)(future);
+    }
+}
+
+impl fmt::Debug for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Started")
+            .field("provider", &self.provider)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,7 @@
+//! A lock that a panic elsewhere does not take away.
+
+use std::sync::{Mutex, MutexGuard};
+
+pub(crate) fn lock<T: ?Sized>(it: &Mutex<T>) -> MutexGuard<'_, T> {
+    it.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
