@@ -1,0 +1,72 @@
+//! `tcpsocket demo`: a client and a server play the whole interface on one stage, over real TCP, and a judge who only reads
+//! the log says whether everything went as specified.
+//!
+//! The parts know little of each other: an act ([`transfer`]) tells the [`stage`] what to do, the stage keeps the
+//! [`log`], [`judge`] reads the log, and [`render`] prints it.
+
+mod judge;
+mod log;
+mod render;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use tcpsocket::SocketProvider;
+
+use crate::demo::log::Log;
+use crate::demo::stage::Stage;
+use crate::exit::Failure;
+
+/// How the demo is played.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// How much the client sends in bulk.
+    payload: usize,
+    /// How long a `Drain` may be missing until the kernel counts as full.
+    patience: Duration,
+    /// How long nothing may arrive while the client is suspended.
+    quiet: Duration,
+    /// How long an act may take, all in all.
+    deadline: Duration,
+}
+
+impl Plan {
+    const USUAL: Plan = Plan {
+        payload: 8 << 20,
+        patience: Duration::from_millis(50),
+        quiet: Duration::from_millis(100),
+        deadline: Duration::from_secs(30),
+    };
+}
+
+/// Plays every act, prints what happened and what the judge says, and fails if anything was off.
+pub(crate) async fn run(net: &dyn SocketProvider, out: &mut dyn Write) -> Result<(), Failure> {
+    let log = play(net, Plan::USUAL, out).await.map_err(cannot_print)?;
+    let verdicts = judge::judge(&log);
+    render::verdicts(out, &verdicts)
+        .and_then(|()| render::summary(out, &log))
+        .map_err(cannot_print)?;
+    match verdicts.iter().filter(|it| it.problem.is_some()).count() {
+        0 => Ok(()),
+        failed => Err(Failure::Checks(failed)),
+    }
+}
+
+async fn play(net: &dyn SocketProvider, plan: Plan, out: &mut dyn Write) -> io::Result<Log> {
+    render::header(out)?;
+    let mut stage = Stage::new(net, out);
+    stage
+        .play(plan.deadline, async |stage| {
+            transfer::play(stage, plan).await
+        })
+        .await;
+    stage.leave()
+}
+
+fn cannot_print(error: io::Error) -> Failure {
+    Failure::Local("cannot write the output", error)
+}

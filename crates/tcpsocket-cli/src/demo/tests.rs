@@ -1,0 +1,162 @@
+//! The demo passes on the real implementation, and fails on every one that is broken on purpose, for the right reason.
+
+mod faulty;
+
+use std::time::Duration;
+
+use tcpsocket::SocketProvider;
+use tcpsocket_smol::{Loop, Smol};
+
+use self::faulty::{Fault, Faulty};
+use super::judge::{Verdict, judge};
+use super::log::Log;
+use super::{Plan, play, run};
+use crate::exit::Exit;
+
+/// Smaller and more patient than the usual one.
+const PLAN: Plan = Plan {
+    payload: 1 << 20,
+    patience: Duration::from_millis(20),
+    quiet: Duration::from_millis(20),
+    deadline: Duration::from_secs(60),
+};
+
+/// For faults that leave the act waiting for ever.
+const HANGS: Plan = Plan {
+    deadline: Duration::from_secs(3),
+    ..PLAN
+};
+
+fn verdicts(plan: Plan, fault: Option<Fault>) -> Vec<Verdict> {
+    let own_loop = Loop::new().unwrap();
+    let net = Smol::on(&own_loop);
+    let stage: Box<dyn SocketProvider> = match fault {
+        None => Box::new(net.clone()),
+        Some(fault) => Box::new(Faulty::new(net.clone(), fault)),
+    };
+    own_loop.block_on(async {
+        let log = play(&*stage, plan, &mut std::io::sink()).await.unwrap();
+        net.idle().await;
+        judge(&log)
+    })
+}
+
+/// A fault, and the beginnings of the checks that have to fail for it, among others perhaps.
+type Case = (Fault, &'static [&'static str]);
+
+const DATA: &[Case] = &[
+    (Fault::FlipByte, &["the server has"]),
+    (Fault::FlipByteAtClient, &["the client has"]),
+    (Fault::RepeatData, &["the server has"]),
+    (Fault::LoseTail, &["the server has"]),
+    (Fault::EmptyData, &["no Data is empty"]),
+    (Fault::HugeData, &["no Data is empty"]),
+    (Fault::IgnoreSuspend, &["no Data while suspended"]),
+];
+
+const SENDING: &[Case] = &[
+    (Fault::NeverFalse, &["send answers"]),
+    (Fault::FalseAtTheMark, &["send answers"]),
+    (Fault::NothingBuffered, &["send answers"]),
+    (Fault::RepeatDrain, &["one Drain for each arming"]),
+    (Fault::EarlyDrain, &["one Drain for each arming"]),
+    (Fault::DrainAfterClose, &["Open first"]),
+];
+
+const ORDER: &[Case] = &[
+    (Fault::OpenTwice, &["Open first"]),
+    (Fault::DataBeforeOpen, &["Open first"]),
+    (Fault::DataAfterClose, &["Open first"]),
+    (Fault::RepeatClose, &["one clean Close"]),
+    (Fault::UncleanClose, &["one clean Close"]),
+    (Fault::NoClose, &["one clean Close", "the act was played"]),
+    (Fault::ErrorBeforeClose, &["no Error"]),
+    (Fault::OpenAtOnce, &["states"]),
+    (Fault::OpenForEver, &["states"]),
+    (Fault::BackToConnecting, &["states"]),
+];
+
+const HANGING: &[Case] = &[
+    (
+        Fault::SwallowDrain,
+        &["one Drain for each arming", "the act was played"],
+    ),
+    (Fault::LoseData, &["the server has", "the act was played"]),
+];
+
+#[track_caller]
+fn assert_caught(plan: Plan, cases: &[Case]) {
+    for (fault, checks) in cases {
+        let verdicts = verdicts(plan, Some(*fault));
+        for check in *checks {
+            let failed = |it: &&Verdict| it.check.starts_with(check) && it.problem.is_some();
+            assert_eq!(
+                verdicts.iter().filter(failed).count(),
+                1,
+                "{fault:?} passed {check:?}: {verdicts:#?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_real_one_passes_every_check() {
+    for verdict in verdicts(PLAN, None) {
+        assert!(verdict.problem.is_none(), "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_wrapper_without_a_fault_passes_every_check() {
+    for verdict in verdicts(PLAN, Some(Fault::None)) {
+        assert!(verdict.problem.is_none(), "{verdict:?}");
+    }
+}
+
+#[test]
+fn faults_in_data_are_caught() {
+    assert_caught(PLAN, DATA);
+}
+
+#[test]
+fn faults_in_sending_are_caught() {
+    assert_caught(PLAN, SENDING);
+}
+
+#[test]
+fn faults_in_order_and_state_are_caught() {
+    assert_caught(PLAN, ORDER);
+}
+
+#[test]
+fn what_never_comes_is_caught() {
+    assert_caught(HANGS, HANGING);
+}
+
+#[test]
+fn every_check_fails_for_some_fault() {
+    let cases = [DATA, SENDING, ORDER, HANGING].concat();
+    for Verdict { check, .. } in judge(&Log::default()) {
+        let mut failing = cases.iter().flat_map(|(_, checks)| *checks);
+        assert!(
+            failing.any(|it| check.starts_with(it)),
+            "{check:?} is never seen failing"
+        );
+    }
+}
+
+#[test]
+fn a_failed_check_is_printed_and_fails_the_command() {
+    let own_loop = Loop::new().unwrap();
+    let net = Faulty::new(Smol::on(&own_loop), Fault::UncleanClose);
+    let mut out = Vec::new();
+    let failure = own_loop.block_on(run(&net, &mut out)).unwrap_err();
+    assert_eq!(failure.exit(), Exit::Other);
+    assert_eq!(failure.to_string(), "1 check failed");
+    let printed = String::from_utf8(out).unwrap();
+    assert_eq!(
+        printed.matches("  FAILED  one clean Close").count(),
+        1,
+        "{printed}"
+    );
+}

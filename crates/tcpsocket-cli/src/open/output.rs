@@ -1,0 +1,98 @@
+//! Standard output, written by a thread of its own.
+
+use std::future;
+use std::io::{self, ErrorKind, Write};
+use std::thread;
+
+use async_channel::{Receiver, Sender, TrySendError};
+use futures_lite::future::or;
+use tcpsocket::Bytes;
+
+/// How many chunks, each of at most 256 KiB, may wait for the output.
+const AHEAD: usize = 16;
+
+/// The way to the output.
+pub(super) struct Output {
+    chunks: Sender<Bytes>,
+    /// What did not fit into `chunks`.
+    held: Option<Bytes>,
+    ended: Receiver<io::Result<()>>,
+}
+
+/// The output takes no more: it failed, or whoever read it has left.
+pub(super) struct Gone;
+
+/// Starts writing what is put in.
+pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<Output> {
+    let (chunks, from) = async_channel::bounded(AHEAD);
+    let (tell, ended) = async_channel::bounded(1);
+    thread::Builder::new()
+        .name("output".into())
+        .spawn(move || {
+            let written = copy(&from, to);
+            // In this order, or the end could be seen before its cause.
+            let _ = tell.try_send(written);
+            drop(from);
+        })?;
+    Ok(Output {
+        chunks,
+        held: None,
+        ended,
+    })
+}
+
+fn copy(from: &Receiver<Bytes>, mut to: impl Write) -> io::Result<()> {
+    while let Ok(chunk) = from.recv_blocking() {
+        to.write_all(&chunk)?;
+        to.flush()?;
+    }
+    Ok(())
+}
+
+impl Output {
+    /// Hands a chunk over. `false`: it is held, and nothing more may be put in until [`room`](Output::room).
+    pub(super) fn put(&mut self, chunk: Bytes) -> bool {
+        debug_assert!(self.held.is_none(), "put before there was room");
+        match self.chunks.try_send(chunk) {
+            Ok(()) => true,
+            Err(TrySendError::Full(chunk) | TrySendError::Closed(chunk)) => {
+                self.held = Some(chunk);
+                false
+            }
+        }
+    }
+
+    /// Waits until the held chunk is taken, then [`has_room`](Output::has_room) is to be called; for ever if none is
+    /// held. Cancel-safe.
+    pub(super) async fn room(&self) -> Result<(), Gone> {
+        let taken = async {
+            match &self.held {
+                Some(chunk) => self.chunks.send(chunk.clone()).await.map_err(|_| Gone),
+                None => future::pending().await,
+            }
+        };
+        let gone = async {
+            self.chunks.closed().await;
+            Err(Gone)
+        };
+        or(taken, gone).await
+    }
+
+    pub(super) fn has_room(&mut self) {
+        self.held = None;
+    }
+
+    /// Waits until everything is written. That the reader left early is no failure: it had what it wanted.
+    pub(super) async fn finish(self) -> io::Result<()> {
+        if let Some(chunk) = self.held {
+            // If it is not taken, `ended` says why.
+            let _ = self.chunks.send(chunk).await;
+        }
+        drop(self.chunks);
+        let ended = self.ended.recv().await;
+        match ended.unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked"))) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Where the sockets of the command come from.
+
+use std::io;
+
+use tcpsocket::SocketProvider;
+use tcpsocket_smol::{Loop, Smol};
+
+use crate::exit::Failure;
+
+/// Runs `story` on a loop of our own, with sockets from it, and then waits until everything that it sent has left.
+pub(crate) fn run<T>(story: impl AsyncFnOnce(&dyn SocketProvider) -> T) -> Result<T, Failure> {
+    let own_loop = Loop::new().map_err(cannot_start)?;
+    let net = Smol::on(&own_loop);
+    Ok(own_loop.block_on(async {
+        let outcome = story(&net).await;
+        net.idle().await;
+        outcome
+    }))
+}
+
+fn cannot_start(error: io::Error) -> Failure {
+    Failure::Local("cannot start an event loop", error)
+}

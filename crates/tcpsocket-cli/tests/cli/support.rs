@@ -1,0 +1,177 @@
+//! The command as a child, with deadlines for everything, and free ports.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+/// Nothing takes longer than this, or it hangs.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) const MIB: usize = 1 << 20;
+
+/// The command while it runs. It is killed if the test ends first.
+pub(crate) struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    stderr: Receiver<Vec<u8>>,
+}
+
+/// The command after it ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stderr: String,
+}
+
+impl Running {
+    pub(crate) fn start<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Running {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tcpsocket"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().unwrap();
+        Running {
+            stdin: child.stdin.take(),
+            stdout: child.stdout.take(),
+            stderr: in_background(move || read_all(stderr)),
+            child,
+        }
+    }
+
+    pub(crate) fn open(port: u16) -> Running {
+        Running::start(["open", "127.0.0.1", &port.to_string()])
+    }
+
+    pub(crate) fn open_and_close_on_eof(port: u16) -> Running {
+        Running::start(["open", "--close-on-eof", "127.0.0.1", &port.to_string()])
+    }
+
+    /// Standard input; dropping it is its end.
+    pub(crate) fn stdin(&mut self) -> ChildStdin {
+        self.stdin.take().unwrap()
+    }
+
+    pub(crate) fn stdout(&mut self) -> ChildStdout {
+        self.stdout.take().unwrap()
+    }
+
+    /// Everything that is written to standard output, once it has ended.
+    pub(crate) fn all_output(&mut self) -> Receiver<Vec<u8>> {
+        let stdout = self.stdout();
+        in_background(move || read_all(stdout))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the end. Standard error ends with the process, so it can be waited for with a deadline.
+    pub(crate) fn end(mut self) -> Ended {
+        let stderr = within(&self.stderr, "the command to end");
+        let code = self.child.wait().unwrap().code();
+        let stderr = String::from_utf8(stderr).unwrap();
+        Ended { code, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended and been waited for already: then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ended {
+    #[track_caller]
+    pub(crate) fn assert_fine(&self) {
+        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""));
+    }
+}
+
+/// Runs something that blocks on a thread.
+pub(crate) fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Receiver<T> {
+    let (tell, told) = channel();
+    thread::spawn(move || tell.send(work()));
+    told
+}
+
+/// Its result.
+#[track_caller]
+pub(crate) fn within<T>(result: &Receiver<T>, what: &str) -> T {
+    match result.recv_timeout(DEADLINE) {
+        Ok(result) => result,
+        Err(error) => panic!("waited for {what}: {error}"),
+    }
+}
+
+pub(crate) fn read_all(mut from: impl Read) -> Vec<u8> {
+    let mut all = Vec::new();
+    from.read_to_end(&mut all).unwrap();
+    all
+}
+
+/// A peer for one connection, whose reads and writes have a deadline.
+pub(crate) fn peer<T: Send + 'static>(
+    script: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (u16, Receiver<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = in_background(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        script(stream)
+    });
+    (port, served)
+}
+
+/// Sends everything back, until the client ends.
+pub(crate) fn echo(mut stream: TcpStream) {
+    let mut to = stream.try_clone().unwrap();
+    let mut buffer = [0; 64 * 1024];
+    loop {
+        match stream.read(&mut buffer).unwrap() {
+            0 => return,
+            len => to.write_all(&buffer[..len]).unwrap(),
+        }
+    }
+}
+
+/// A port where nobody listens.
+pub(crate) fn unused_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Bytes of every value that do not repeat (xorshift64).
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// Equality without printing megabytes.
+#[track_caller]
+pub(crate) fn assert_same(seen: &[u8], wanted: &[u8]) {
+    assert_eq!(seen.len(), wanted.len(), "lengths");
+    let differs = seen.iter().zip(wanted).position(|(a, b)| a != b);
+    assert_eq!(differs, None, "the first byte that differs");
+}
