@@ -1,2 +1,54 @@
-//! x
-fn main() {}
+//! The workspace's own commands. `cargo xtask` lists them.
+
+mod bench;
+mod conformance;
+mod servers;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  conformance [--help]    judges our implementations by the clauses of the specification
+  servers [--only NAME]   drives the tcpsocket command against real servers on loopback (redis, nginx)
+  bench [--help]          counts system calls, allocations and heap bytes, side by side with plain smol
+  tidy [--root DIR]       checks the rules of the house that no compiler checks
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, rest)) = args.split_first() else {
+        eprint!("{USAGE}");
+        return ExitCode::FAILURE;
+    };
+    match command.as_str() {
+        "conformance" => conformance::run(rest),
+        "servers" => servers::run(rest),
+        "bench" => bench::run(rest),
+        "tidy" => tidy::run(rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        other => {
+            eprint!("xtask: no command {other:?}\n\n{USAGE}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace that this xtask belongs to.
+fn workspace_root() -> PathBuf {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    manifest
+        .parent()
+        .map_or(manifest.clone(), Path::to_path_buf)
+}
+
+/// Cargo, the one that runs us.
+fn cargo() -> std::process::Command {
+    std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
