@@ -32,6 +32,8 @@ struct Seen {
     opened: bool,
     failed: bool,
     closed: bool,
+    /// The furthest state that was seen.
+    state: Option<ReadyState>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -210,6 +212,10 @@ impl Socket {
             return self.broken(seen, "an event between Error and Close");
         }
         let state = self.raw.ready_state();
+        if seen.state > Some(state) {
+            return self.broken(seen, "a state that has moved back");
+        }
+        seen.state = Some(state);
         let at_the_end = matches!(event, Event::Error(_) | Event::Close(_));
         if at_the_end && state != ReadyState::Closed {
             return self.broken(seen, "an end that does not find the state closed");

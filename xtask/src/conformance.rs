@@ -30,7 +30,7 @@ impl Subject for OnSmol {
     }
 
     fn start(&self, _setup: Setup) -> Started {
-        Started::new(Arc::new(Smol::new()), |case| smol::block_on(case))
+        Started::new(Arc::new(Smol::new()), smol::block_on)
     }
 }
 

@@ -7,6 +7,7 @@ mod gates;
 mod hostile;
 mod lifecycle;
 mod meters;
+mod names;
 mod opening;
 mod options;
 mod receiving;
@@ -29,6 +30,7 @@ pub const CASES: &[&[Case]] = &[
     activity::CASES,
     gates::CASES,
     meters::CASES,
+    names::CASES,
     options::CASES,
     lifecycle::CASES,
     threads::CASES,

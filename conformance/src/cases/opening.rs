@@ -7,7 +7,7 @@ use tcpsocket::{Security, SocketOptions, SocketProviderExt};
 pub(super) const CASES: &[Case] = &[
     Case {
         id: "opening/returns-connecting",
-        clauses: &["IF-4", "IF-8", "IF-12", "IF-17", "ST-1"],
+        clauses: &["IF-4", "IF-8", "IF-12", "IF-17", "ST-1", "ST-2"],
         requirement: "A socket that open returned is connecting and echoes what it was given.",
         run: |cx| Box::pin(returns_connecting(cx)),
         ..Case::MUST

@@ -17,7 +17,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         id: "options/no-delay",
-        clauses: &["OPT-2", "OPT-8"],
+        clauses: &["OPT-8"],
         needs: &[Capability::NoDelay],
         requirement: "With no_delay off, small writes still arrive whole.",
         run: |cx| Box::pin(no_delay(cx)),
@@ -25,7 +25,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         id: "options/keep-alive",
-        clauses: &["OPT-4", "OPT-8"],
+        clauses: &["OPT-8"],
         needs: &[Capability::KeepAlive],
         requirement: "A socket with keep_alive opens and exchanges bytes.",
         run: |cx| Box::pin(keep_alive(cx)),

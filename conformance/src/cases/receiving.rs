@@ -75,7 +75,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         id: "receiving/suspended-holds-the-peer-back",
-        clauses: &["RX-11", "RX-15"],
+        clauses: &["RX-11"],
         needs: &[Capability::Suspend],
         requirement: "While a socket is suspended its peer comes to a stop, and after resume all arrives.",
         run: |cx| Box::pin(suspended_holds_the_peer_back(cx)),

@@ -125,7 +125,7 @@ impl Runner {
                     subject.name()
                 ));
             }
-            all.extend(self.judge_subject(args, &**subject, &cases, &expectations));
+            all.extend(self.judge_subject(args, subject, &cases, &expectations));
         }
         if let Some(path) = &args.json {
             std::fs::write(path, report::json(&all, args.seed))
@@ -140,7 +140,7 @@ impl Runner {
         ))
     }
 
-    fn chosen(&self, args: &Args) -> Result<Vec<&Box<dyn Subject>>, String> {
+    fn chosen(&self, args: &Args) -> Result<Vec<&dyn Subject>, String> {
         let named = |name: &String| self.subjects.iter().any(|it| it.name() == name);
         if let Some(name) = args.subjects.iter().find(|name| !named(name)) {
             let known: Vec<_> = self.subjects.iter().map(|it| it.name()).collect();
@@ -149,10 +149,11 @@ impl Runner {
                 known.join(", ")
             ));
         }
-        let wanted = |it: &&Box<dyn Subject>| {
+        let wanted = |it: &&dyn Subject| {
             args.subjects.is_empty() || args.subjects.iter().any(|name| name == it.name())
         };
-        Ok(self.subjects.iter().filter(wanted).collect())
+        let subjects = self.subjects.iter().map(|it| &**it);
+        Ok(subjects.filter(wanted).collect())
     }
 
     fn judge_subject(

@@ -89,11 +89,11 @@ impl Loop {
         let mut cx = Context::from_waker(&waker);
         let mut place = Place::take(&self.core);
         loop {
-            if awake.woken.swap(false, SeqCst) {
-                if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
-                    self.core.flush();
-                    return value;
-                }
+            if awake.woken.swap(false, SeqCst)
+                && let Poll::Ready(value) = future.as_mut().poll(&mut cx)
+            {
+                self.core.flush();
+                return value;
             }
             if place.drives {
                 self.core.turn(&awake.woken);

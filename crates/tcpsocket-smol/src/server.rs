@@ -98,12 +98,12 @@ pub(crate) async fn listen(
     admission::bind(&gates, at).await?;
     let mut at = at;
     let mut bound = sys::bind(at, tuning);
-    if let (None, Err(error)) = (options.address, &bound) {
-        if sys::no_such_family(error) {
-            at.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-            admission::bind(&gates, at).await?;
-            bound = sys::bind(at, tuning);
-        }
+    if let (None, Err(error)) = (options.address, &bound)
+        && sys::no_such_family(error)
+    {
+        at.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        admission::bind(&gates, at).await?;
+        bound = sys::bind(at, tuning);
     }
     let failed = |error: io::Error| listen_failed(at, error);
     let bound = bound.map_err(failed)?;

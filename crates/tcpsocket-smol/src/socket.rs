@@ -320,10 +320,10 @@ impl Inner {
                 task.wake();
             }
         }
-        if after.put_off {
-            if let Some(me) = self.me.upgrade() {
-                self.shared.put_off(me);
-            }
+        if after.put_off
+            && let Some(me) = self.me.upgrade()
+        {
+            self.shared.put_off(me);
         }
         if after.wake {
             self.task.wake();

@@ -63,10 +63,7 @@ async fn round(pair: &mut Pair) {
 
 /// Whichever thread takes a pair next does its next round: a wake-up that is lost is a round that never ends.
 fn no_wake_up_is_lost(net: Smol, setup: impl FnOnce(future::Boxed<Vec<Pair>>) -> Vec<Pair>) {
-    let made = {
-        let net = net.clone();
-        setup(Box::pin(async move { pairs(&net, SOCKETS).await }))
-    };
+    let made = setup(Box::pin(async move { pairs(&net, SOCKETS).await }));
     let (put, take) = smol::channel::unbounded();
     for pair in made {
         put.try_send(pair).unwrap();

@@ -1,0 +1,253 @@
+//! Names and resolvers: who is asked, how often, and what becomes of the answer.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use tcpsocket::{Host, Resolver, async_trait};
+
+use super::prelude::*;
+
+const NAMES: &[Capability] = &[Capability::Names, Capability::Resolver];
+const GUARDED_NAMES: &[Capability] = &[Capability::Names, Capability::Resolver, Capability::Gates];
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        id: "names/resolver-of-the-request",
+        clauses: &["GATE-18", "GATE-3", "NAME-1", "IF-8"],
+        needs: NAMES,
+        requirement: "The resolver of a request is asked, once, for the canonical name; host echoes what was given.",
+        run: |cx| Box::pin(resolver_of_the_request(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/literals-are-not-looked-up",
+        clauses: &["GATE-3"],
+        needs: NAMES,
+        requirement: "A literal makes no lookup.",
+        run: |cx| Box::pin(literals_are_not_looked_up(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/empty-answer",
+        clauses: &["GATE-18", "ERR-3", "IF-11"],
+        needs: NAMES,
+        requirement: "A name without an address is DomainNotFoundError, as an event.",
+        run: |cx| Box::pin(empty_answer(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/error-of-the-resolver",
+        clauses: &["GATE-18"],
+        needs: NAMES,
+        requirement: "The error of the resolver is the one that is reported.",
+        run: |cx| Box::pin(error_of_the_resolver(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/next-address-after-a-refusal",
+        clauses: &["GATE-16"],
+        level: Level::Should,
+        needs: NAMES,
+        requirement: "When an address refuses, the next one of the answer is dialled.",
+        run: |cx| Box::pin(next_address_after_a_refusal(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/gates-before-and-after-the-lookup",
+        clauses: &["GATE-2", "GATE-3", "GATE-5", "NAME-6"],
+        needs: GUARDED_NAMES,
+        requirement: "name is asked before the lookup, connect about all canonical answers after it.",
+        run: |cx| Box::pin(gates_before_and_after_the_lookup(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/refused-names-are-not-looked-up",
+        clauses: &["GATE-3", "GATE-4"],
+        needs: GUARDED_NAMES,
+        requirement: "A name that a gate refuses is never looked up.",
+        run: |cx| Box::pin(refused_names_are_not_looked_up(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/lookup-given-up",
+        clauses: &["GATE-6", "CL-3"],
+        needs: NAMES,
+        requirement: "close drops a lookup that has not answered, and only Close comes.",
+        run: |cx| Box::pin(lookup_given_up(cx)),
+        ..Case::MUST
+    },
+];
+
+/// Notes what it is asked, and answers what it was told to.
+#[derive(Debug)]
+struct Book {
+    answer: Result<Vec<SocketAddr>, ErrorName>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Book {
+    fn new(answer: Result<Vec<SocketAddr>, ErrorName>) -> Arc<Book> {
+        Arc::new(Book {
+            answer,
+            asked: Mutex::default(),
+        })
+    }
+
+    fn asked(&self) -> Vec<String> {
+        crate::sync::lock(&self.asked).clone()
+    }
+}
+
+#[async_trait]
+impl Resolver for Book {
+    async fn lookup(&self, name: &Host, port: u16) -> Result<Vec<SocketAddr>, Error> {
+        crate::sync::lock(&self.asked).push(format!("{name} {port}"));
+        self.answer
+            .clone()
+            .map_err(|name| Error::new(name, "the case says so"))
+    }
+}
+
+fn named(cx: &Cx, port: u16, book: &Arc<Book>) -> Result<OpenRequest, Failure> {
+    let request = OpenRequest::new("Peer.Example.", port)?;
+    Ok(request
+        .with_options(cx.options())
+        .with_resolver(book.clone()))
+}
+
+fn address(of: &crate::cx::Partner) -> Result<SocketAddr, Failure> {
+    let text = format!("{}:{}", of.host(), of.port());
+    text.parse()
+        .map_err(|_| Failure::new(format!("{text} is no address")))
+}
+
+async fn resolver_of_the_request(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader())?;
+    let book = Book::new(Ok(vec![address(&peer)?]));
+    let a = cx.open_with(named(&cx, peer.port(), &book)?)?;
+    a.is(ReadyState::Connecting)?;
+    a.expect("open").await?;
+    cx.check("host", a.raw().host(), "Peer.Example.")?;
+    a.sends(100, true)?;
+    a.close();
+    a.expect("close clean").await?;
+    peer.gets(&a.sent(), End::Fin).await?;
+    let question = format!("peer.example {}", peer.port());
+    cx.check("the resolver was asked", book.asked(), vec![question])
+}
+
+async fn literals_are_not_looked_up(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader())?;
+    let book = Book::new(Ok(Vec::new()));
+    let a = cx.open_with(cx.request(&peer)?.with_resolver(book.clone()))?;
+    a.expect("open").await?;
+    cx.check("the resolver was asked", book.asked(), Vec::new())
+}
+
+async fn empty_answer(cx: Cx) -> Outcome {
+    let book = Book::new(Ok(Vec::new()));
+    let a = cx.open_with(named(&cx, 80, &book)?)?;
+    a.expect("error DomainNotFoundError, close failed").await?;
+    a.is(ReadyState::Closed)
+}
+
+async fn error_of_the_resolver(cx: Cx) -> Outcome {
+    for name in [ErrorName::Network, ErrorName::NetworkTimeout] {
+        let book = Book::new(Err(name));
+        let a = cx.open_with(named(&cx, 80, &book)?)?;
+        a.expect(&format!("error {name}, close failed")).await?;
+        cx.check("lookups", book.asked().len(), 1)?;
+    }
+    Ok(())
+}
+
+async fn next_address_after_a_refusal(cx: Cx) -> Outcome {
+    let nobody = cx.peer(Script::refuse())?;
+    let peer = cx.peer(reader())?;
+    let book = Book::new(Ok(vec![address(&nobody)?, address(&peer)?]));
+    let a = cx.open_with(named(&cx, peer.port(), &book)?)?;
+    a.expect("open").await?;
+    cx.check("lookups", book.asked().len(), 1)
+}
+
+async fn gates_before_and_after_the_lookup(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader())?;
+    let plain = address(&peer)?;
+    let mapped = match plain {
+        SocketAddr::V4(it) => SocketAddr::new(it.ip().to_ipv6_mapped().into(), it.port()),
+        SocketAddr::V6(_) => plain,
+    };
+    let warden = Warden::new(
+        &cx,
+        Answers {
+            name: Answer::AllowAt("allowed"),
+            ..Answers::default()
+        },
+    );
+    let book = Book::new(Ok(vec![mapped]));
+    let a = cx.open_with(warden.guards(named(&cx, peer.port(), &book)?))?;
+    warden.is_asked("name peer.example").await?;
+    cx.fence().await?;
+    cx.check("lookups before the name is allowed", book.asked().len(), 0)?;
+    cx.signal("allowed");
+    a.expect("open").await?;
+    cx.check("lookups", book.asked().len(), 1)?;
+    warden.was_asked(&["name peer.example", "connect 127.0.0.1"])
+}
+
+async fn refused_names_are_not_looked_up(cx: Cx) -> Outcome {
+    for answer in [Answer::Refuse, Answer::RefuseAt("refused")] {
+        let at_once = matches!(answer, Answer::Refuse);
+        let warden = Warden::new(
+            &cx,
+            Answers {
+                name: answer,
+                ..Answers::default()
+            },
+        );
+        let book = Book::new(Ok(Vec::new()));
+        let request = warden.guards(named(&cx, 80, &book)?);
+        if at_once {
+            let opened = cx.provider().open_with(request);
+            cx.check_error("open", opened, "NotAllowedError")?;
+        } else {
+            let a = cx.open_with(request)?;
+            cx.signal("refused");
+            a.expect("error NotAllowedError, close failed").await?;
+        }
+        cx.check("lookups", book.asked().len(), 0)?;
+    }
+    Ok(())
+}
+
+/// Never answers, and tells when it is dropped.
+#[derive(Debug)]
+struct Silent(Cx);
+
+struct Dropped<'a>(&'a Cx);
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.0.signal("lookup dropped");
+    }
+}
+
+#[async_trait]
+impl Resolver for Silent {
+    async fn lookup(&self, _name: &Host, _port: u16) -> Result<Vec<SocketAddr>, Error> {
+        let _dropped = Dropped(&self.0);
+        self.0.signal("lookup begun");
+        std::future::pending().await
+    }
+}
+
+async fn lookup_given_up(cx: Cx) -> Outcome {
+    let request = OpenRequest::new("peer.example", 80)?
+        .with_options(cx.options())
+        .with_resolver(Arc::new(Silent(cx.clone())));
+    let a = cx.open_with(request)?;
+    cx.signalled("lookup begun").await?;
+    a.close();
+    a.expect("close clean").await?;
+    cx.signalled("lookup dropped").await
+}
