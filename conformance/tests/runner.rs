@@ -1,2 +1,263 @@
-//! x
-fn main() {}
+//! The runner judged: cases that pass, fail, hang, crash, leave, leak and cannot run, and lists of known failures.
+//!
+//! A target without harness, because the runner starts its own program again for every case.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tcpsocket::{
+    Capabilities, Error, ErrorName, ListenRequest, OpenRequest, SocketProvider, TcpServerSocket,
+    TcpSocket, async_trait,
+};
+use tcpsocket_conformance::{Capability, Case, Runner, Setup, Started, Subject};
+
+/// The first argument of the program when it is to judge, not to test.
+const JUDGE: &str = "judge";
+/// Where the judging program looks for known failures.
+const EXPECTATIONS: &str = "TCPSOCKET_EXPECTATIONS";
+
+static CASES: &[Case] = &[
+    Case {
+        id: "fake/passes",
+        requirement: "This holds.",
+        run: |_| Box::pin(async { Ok(()) }),
+        ..Case::MUST
+    },
+    Case {
+        id: "fake/fails",
+        requirement: "One is two.",
+        run: |cx| Box::pin(async move { cx.check("one", 1, 2) }),
+        ..Case::MUST
+    },
+    Case {
+        id: "fake/hangs",
+        requirement: "This ends.",
+        deadline: Duration::from_millis(300),
+        run: |_| Box::pin(std::future::pending()),
+        ..Case::MUST
+    },
+    Case {
+        id: "fake/crashes",
+        requirement: "This does not panic.",
+        run: |_| Box::pin(async { panic!("as the test wants it") }),
+        ..Case::MUST
+    },
+    Case {
+        id: "fake/leaves",
+        requirement: "This does not end the process.",
+        run: |_| Box::pin(async { std::process::exit(0) }),
+        ..Case::MUST
+    },
+    Case {
+        id: "fake/leaks",
+        requirement: "This leaves no descriptor behind.",
+        run: |_| {
+            Box::pin(async {
+                std::mem::forget(std::net::UdpSocket::bind("127.0.0.1:0"));
+                Ok(())
+            })
+        },
+        ..Case::MUST
+    },
+    Case {
+        id: "fake/cannot-run",
+        requirement: "This needs what is not declared.",
+        needs: &[Capability::Listen],
+        ..Case::MUST
+    },
+];
+
+/// Offers nothing and opens nothing: the cases above do not ask.
+#[derive(Debug)]
+struct Nothing;
+
+fn refused() -> Error {
+    Error::new(ErrorName::NotSupported, "nothing is offered here")
+}
+
+#[async_trait]
+impl SocketProvider for Nothing {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::NONE
+    }
+
+    fn open_with(&self, _request: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error> {
+        Err(refused())
+    }
+
+    async fn listen_with(
+        &self,
+        _request: ListenRequest,
+    ) -> Result<Arc<dyn TcpServerSocket>, Error> {
+        Err(refused())
+    }
+
+    async fn idle(&self) {}
+}
+
+struct Fake;
+
+impl Subject for Fake {
+    fn name(&self) -> &str {
+        "fake"
+    }
+
+    fn start(&self, _setup: Setup) -> Started {
+        Started::new(Arc::new(Nothing), futures_lite::future::block_on)
+    }
+}
+
+/// What the judging program said.
+struct Said {
+    text: String,
+    success: bool,
+}
+
+fn judge(expectations: &Path, args: &[&str]) -> Said {
+    let output = Command::new(std::env::current_exe().expect("this program has a path"))
+        .arg(JUDGE)
+        .args(args)
+        .env(EXPECTATIONS, expectations)
+        .output()
+        .expect("this program can be started");
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Said {
+        text,
+        success: output.status.success(),
+    }
+}
+
+impl Said {
+    fn has(&self, words: &[&str]) {
+        for words in words {
+            assert!(
+                self.text.contains(words),
+                "{words:?} is missing in:\n{}",
+                self.text
+            );
+        }
+    }
+
+    fn ends(&self, success: bool) {
+        assert_eq!(self.success, success, "{}", self.text);
+    }
+}
+
+fn every_verdict_is_told(nowhere: &Path) {
+    let table: &[(&str, bool, &[&str])] = &[
+        (
+            "fake/passes",
+            true,
+            &["case fake/passes ... ok", "1 passed; 0 failed"],
+        ),
+        (
+            "fake/fails",
+            false,
+            &[
+                "One is two.",
+                "expected: 2",
+                "actual:   1",
+                "0 passed; 1 failed",
+            ],
+        ),
+        (
+            "fake/hangs",
+            false,
+            &["case fake/hangs ... FAILED (timeout)", "0 passed; 1 failed"],
+        ),
+        (
+            "fake/crashes",
+            false,
+            &[
+                "case fake/crashes ... FAILED (crash)",
+                "as the test wants it",
+            ],
+        ),
+        (
+            "fake/leaves",
+            false,
+            &["case fake/leaves ... FAILED (crash)"],
+        ),
+        (
+            "fake/leaks",
+            false,
+            &[
+                "case fake/leaks ... FAILED",
+                "descriptors that are still open",
+            ],
+        ),
+        (
+            "fake/cannot-run",
+            true,
+            &["listen is not declared", "0 passed; 0 failed; 1 ignored"],
+        ),
+    ];
+    for (id, success, words) in table {
+        let said = judge(nowhere, &["--filter", id]);
+        said.has(words);
+        said.ends(*success);
+        if !success {
+            said.has(&["rerun: ", &format!("--filter {id} --seed 1")]);
+        }
+    }
+}
+
+fn known_failures_are_counted_apart(directory: &Path) {
+    write(directory, "\"fake/fails\" = \"later\"\n");
+    let said = judge(directory, &["--filter", "fake/fails"]);
+    said.has(&["later", "known failures: 1"]);
+    said.ends(true);
+}
+
+fn stale_and_unknown_entries_are_errors(directory: &Path) {
+    write(directory, "\"fake/passes\" = \"it used to fail\"\n");
+    let said = judge(directory, &["--filter", "fake/passes"]);
+    said.has(&["it used to fail"]);
+    said.ends(false);
+    write(directory, "\"fake/renamed\" = \"it used to fail\"\n");
+    let said = judge(directory, &["--filter", "fake/passes"]);
+    said.has(&["there is no case fake/renamed"]);
+    said.ends(false);
+}
+
+fn nothing_to_judge_is_an_error(nowhere: &Path) {
+    judge(nowhere, &["--filter", "no-such-case"]).ends(false);
+    judge(nowhere, &["--subject", "nobody"]).ends(false);
+    let said = judge(nowhere, &["--list"]);
+    said.has(&["fake/passes", "One is two."]);
+    said.ends(true);
+}
+
+fn write(directory: &Path, text: &str) {
+    std::fs::create_dir_all(directory).expect("a directory for the test");
+    let mut file = std::fs::File::create(directory.join("fake.toml")).expect("a file in it");
+    file.write_all(text.as_bytes()).expect("a small file");
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|it| it == JUDGE) {
+        let expectations = PathBuf::from(std::env::var_os(EXPECTATIONS).unwrap_or_default());
+        return Runner::new(vec![Box::new(Fake)])
+            .prefix([JUDGE])
+            .cases(CASES)
+            .expectations(expectations)
+            .run(&args[1..]);
+    }
+    if args.iter().any(|it| it == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let directory = std::env::temp_dir().join(format!("tcpsocket-runner-{}", std::process::id()));
+    let nowhere = directory.join("nowhere");
+    every_verdict_is_told(&nowhere);
+    known_failures_are_counted_apart(&directory);
+    stale_and_unknown_entries_are_errors(&directory);
+    nothing_to_judge_is_an_error(&nowhere);
+    let _ = std::fs::remove_dir_all(&directory);
+    println!("\ntest result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+    ExitCode::SUCCESS
+}

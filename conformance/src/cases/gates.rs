@@ -549,7 +549,11 @@ async fn accept_asked(cx: Cx) -> Outcome {
 }
 
 async fn accept_refused(cx: Cx) -> Outcome {
-    for (accept, later) in [(Answer::Refuse, false), (Answer::RefuseAt("refuse"), true)] {
+    // A signal of its own for each round: they stay raised.
+    for (accept, later, written) in [
+        (Answer::Refuse, false, "written"),
+        (Answer::RefuseAt("refuse"), true, "written again"),
+    ] {
         let warden = Warden::new(
             &cx,
             Answers {
@@ -563,10 +567,10 @@ async fn accept_refused(cx: Cx) -> Outcome {
         let peer = cx.peer(Script::dial([
             Connect(server.address()),
             Write(cx.bytes(100)),
-            Signal("written"),
+            Signal(written),
             ReadToEnd,
         ]))?;
-        cx.signalled("written").await?;
+        cx.signalled(written).await?;
         server.quiet().await?;
         if later {
             warden.is_asked("accept 127.0.0.1 127.0.0.1").await?;

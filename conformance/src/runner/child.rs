@@ -1,5 +1,6 @@
 //! The process of one case.
 
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,16 +31,22 @@ pub(super) fn run(
         return ExitCode::from(2);
     };
     let panics = note_panics();
-    let verdict = if case == "selftest" {
-        alone(&**subject, |world, _| Box::pin(selftest_verdict(world)))
-    } else {
-        let Some(case) = cases.iter().find(|it| it.id == case) else {
-            return ExitCode::from(2);
-        };
+    let judged = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        if case == "selftest" {
+            return Some(alone(&**subject, |world, _| {
+                Box::pin(selftest_verdict(world))
+            }));
+        }
+        let case = cases.iter().find(|it| it.id == case)?;
         let seed = seed.parse().unwrap_or_default();
-        alone(&**subject, move |world, provider| {
+        Some(alone(&**subject, move |world, provider| {
             Box::pin(judge(provider, world, case, seed))
-        })
+        }))
+    }));
+    let verdict = match judged {
+        Ok(Some(verdict)) => verdict,
+        Ok(None) => return ExitCode::from(2),
+        Err(_) => None, // the hook has noted it
     };
     let panicked = lock(&panics).first().cloned();
     let verdict = match (verdict, panicked) {
