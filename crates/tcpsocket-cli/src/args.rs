@@ -23,8 +23,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Open {
-    /// The IPv4 or IPv6 address to reach (an IPv6 address without brackets).
-    pub(crate) address: String,
+    /// The host to reach: a name, or an IPv4 or IPv6 address (without brackets).
+    pub(crate) host: String,
     /// The port to reach, 1 to 65535.
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,

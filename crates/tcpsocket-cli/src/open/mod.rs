@@ -23,7 +23,7 @@ use crate::open::output::Output;
 /// Opens, copies both ways, and returns after `Close`, when all that arrived is written.
 pub(crate) async fn run(net: &dyn SocketProvider, wanted: &args::Open) -> Result<(), Failure> {
     let options = SocketOptions::new().binary_type(BinaryType::ArrayBuffer);
-    let request = OpenRequest::new(&wanted.address, wanted.port)?.with_options(options);
+    let request = OpenRequest::new(&wanted.host, wanted.port)?.with_options(options);
     let session = Session {
         socket: net.open_with(request)?,
         sending: Sending::NotYet,
