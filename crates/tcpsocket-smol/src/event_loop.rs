@@ -60,6 +60,7 @@ impl Loop {
                 poll: Mutex::new((poll, events)),
                 sources: Mutex::default(),
                 put_off: Mutex::default(),
+                due: Mutex::default(),
                 timers: Mutex::default(),
                 timer_ids: AtomicU64::new(0),
                 thread: AtomicUsize::new(NO_THREAD),
@@ -120,6 +121,8 @@ pub(crate) struct Core {
     sources: Mutex<Slab<Weak<dyn Source>>>,
     /// Touched in this turn, and to be flushed before the loop waits.
     put_off: Mutex<Vec<Arc<dyn Source>>>,
+    /// What a wait brought, empty between turns: only its allocation is kept.
+    due: Mutex<Vec<(Arc<dyn Source>, Ready)>>,
     timers: Mutex<BTreeMap<TimerKey, Weak<dyn Source>>>,
     timer_ids: AtomicU64,
     /// The thread that drives inside a `block_on`.
@@ -225,7 +228,7 @@ impl Core {
             debug_assert_eq!(error.kind(), io::ErrorKind::Interrupted);
             return;
         }
-        let mut due = Vec::with_capacity(4);
+        let mut due = std::mem::take(&mut *lock(&self.due));
         {
             let sources = lock(&self.sources);
             for event in events.iter().filter(|it| it.token() != WAKER) {
@@ -234,9 +237,10 @@ impl Core {
             }
         }
         drop(guard);
-        for (source, ready) in due {
+        for (source, ready) in due.drain(..) {
             source.ready(ready);
         }
+        *lock(&self.due) = due;
         self.fire_timers();
     }
 
