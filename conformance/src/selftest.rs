@@ -70,12 +70,12 @@ impl Stage<'_> {
 
     async fn bytes_and_ends(&self) -> Outcome {
         let bytes = pattern(1, 100_000);
-        for v6 in [false, true] {
+        for (v6, ten_were_read) in [(false, "ten were read"), (true, "ten more were read")] {
             let place = |it: Script| if v6 { it.v6() } else { it };
             let listener = self.peer(place(Script::listen([
                 Step::Accept,
                 Step::Read(10),
-                Step::Signal("ten were read"),
+                Step::Signal(ten_were_read),
                 Step::ReadToEnd,
                 Step::Write(Bytes::from_static(b"bye")),
                 Step::Fin,
@@ -83,7 +83,7 @@ impl Stage<'_> {
             let dialler = self.peer(place(Script::dial([
                 Step::Connect(listener.address()),
                 Step::Write(bytes.slice(..10)),
-                Step::Wait("ten were read"),
+                Step::Wait(ten_were_read),
                 Step::WritePieces {
                     bytes: bytes.slice(10..),
                     piece: 4096,

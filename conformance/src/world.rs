@@ -21,7 +21,7 @@ pub trait World: Debug + Send + Sync + 'static {
     /// Why it could not be started, for people.
     fn peer(&self, script: Script) -> Result<Arc<dyn Peer>, String>;
 
-    /// Raises a signal, for good.
+    /// Raises a signal, for good. Raising it again is a mistake of the case, and panics.
     fn signal(&self, name: &'static str);
 
     /// Whether a signal was raised, by a script or by [`signal`](World::signal).

@@ -143,15 +143,14 @@ async fn server_accepts_nothing(cx: Cx) -> Outcome {
 }
 
 async fn drop_flushes(cx: Cx) -> Outcome {
-    // The stuck one first: a signal stays raised.
-    for len in [STUCK, 10, 0] {
-        let peer = cx.peer(holder())?;
+    for (len, read_on) in [(0, "1"), (10, "2"), (STUCK, "3")] {
+        let peer = cx.peer(holder_until(read_on))?;
         let a = cx.open(&peer).await?;
         a.sends(len, len < STUCK)?;
         let sent = a.sent();
         drop(a);
         cx.fence().await?;
-        cx.signal("read on");
+        cx.signal(read_on);
         peer.gets(&sent, End::Fin).await?;
     }
     Ok(())

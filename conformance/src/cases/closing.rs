@@ -347,9 +347,12 @@ async fn abort_cuts_the_flush_short(cx: Cx) -> Outcome {
 }
 
 async fn abort_with_an_error(cx: Cx) -> Outcome {
-    for (close_first, len) in [(false, 0), (false, STUCK), (true, STUCK)] {
-        let peer =
-            cx.peer(Script::listen([Accept, Wait("read on"), ReadToEnd]).receive_buffer(32_768))?;
+    for (close_first, len, read_on) in [
+        (false, 0, "read on"),
+        (false, STUCK, "read on, the second"),
+        (true, STUCK, "read on, the third"),
+    ] {
+        let peer = cx.peer(holder_until(read_on))?;
         let a = cx.open(&peer).await?;
         a.sends(len, len == 0)?;
         if close_first {
@@ -362,7 +365,7 @@ async fn abort_with_an_error(cx: Cx) -> Outcome {
         };
         cx.check("the message", error.message(), told().message())?;
         a.expect("error NotAllowedError, close failed").await?;
-        cx.signal("read on");
+        cx.signal(read_on);
         peer.ends(End::Reset).await?;
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Gates and controls: who is asked, when, about what, and what a refusal leads to.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Mutex;
 
 use super::prelude::*;
@@ -474,11 +475,11 @@ async fn bind_asked(cx: Cx) -> Outcome {
 
 async fn bind_refused(cx: Cx) -> Outcome {
     let allow = Answer::Allow;
-    for (bind, rebind) in [
-        (Answer::Refuse, allow),
-        (allow, Answer::Refuse),
-        (Answer::RefuseAt("now"), allow),
-        (allow, Answer::RefuseAt("now")),
+    for (bind, rebind, later) in [
+        (Answer::Refuse, allow, None),
+        (allow, Answer::Refuse, None),
+        (Answer::RefuseAt("1"), allow, Some("1")),
+        (allow, Answer::RefuseAt("2"), Some("2")),
     ] {
         let warden = Warden::new(
             &cx,
@@ -488,10 +489,13 @@ async fn bind_refused(cx: Cx) -> Outcome {
                 ..Answers::default()
             },
         );
-        let listening = cx
-            .provider()
-            .listen_with(warden.guards_server(cx.listen_request()?));
-        cx.signal("now");
+        let request = warden.guards_server(cx.listen_request()?);
+        let mut listening = pin!(cx.provider().listen_with(request));
+        if let Some(signal) = later {
+            let pending = poll_once(listening.as_mut()).is_pending();
+            cx.check_that("listen waits for the gate", pending)?;
+            cx.signal(signal);
+        }
         let result = cx.within("listen", listening).await?;
         cx.check_error("listen", result, "NotAllowedError")?;
     }
@@ -608,11 +612,9 @@ async fn accept_given_up(cx: Cx) -> Outcome {
 }
 
 async fn control_aborts(cx: Cx) -> Outcome {
-    // The stuck one first: a signal stays raised.
-    for len in [STUCK, 0] {
+    for (len, read_on) in [(0, "1"), (STUCK, "2")] {
         let warden = Warden::new(&cx, Answers::default());
-        let script = [Accept, Wait("read on"), ReadToEnd];
-        let peer = cx.peer(Script::listen(script).receive_buffer(32_768))?;
+        let peer = cx.peer(holder_until(read_on))?;
         let a = cx.open_with(warden.guards(cx.request(&peer)?))?;
         a.expect("open").await?;
         a.sends(len, len == 0)?;
@@ -622,7 +624,7 @@ async fn control_aborts(cx: Cx) -> Outcome {
         a.is(ReadyState::Open)?;
         a.buffers(len as u64)?;
         a.expect("error NotAllowedError, close failed").await?;
-        cx.signal("read on");
+        cx.signal(read_on);
         peer.ends(End::Reset).await?;
     }
     Ok(())

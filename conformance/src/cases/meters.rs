@@ -160,9 +160,7 @@ async fn dropped_bytes(cx: Cx) -> Outcome {
     ] {
         cx.log(how);
         let warden = Warden::new(&cx, Answers::default());
-        // A signal of its own for each round: they stay raised.
-        let script = Script::listen([Accept, Wait(how), Reset]).receive_buffer(32_768);
-        let peer = cx.peer(script)?;
+        let peer = cx.peer(resetter_at(how))?;
         let a = cx.open_with(warden.guards(cx.request(&peer)?))?;
         a.expect("open").await?;
         let watched = warden.watch_of(0)?;
@@ -185,7 +183,9 @@ async fn dropped_bytes(cx: Cx) -> Outcome {
         if how == "drop and control" {
             watched.abort(told());
         }
-        cx.signal(how);
+        if how != "reset" {
+            cx.signal(how);
+        }
         let tally = watched.gone(&cx).await?;
         cx.check_that("some bytes were dropped", tally.dropped > 0)?;
         totals(&cx, &tally, STUCK, STUCK - tally.dropped, 0)?;

@@ -62,12 +62,22 @@ mod prelude {
 
     /// A peer that reads nothing until the signal `read on`, in a small window: output toward it gets stuck.
     pub(super) fn holder() -> Script {
-        Script::listen([Accept, Wait("read on"), ReadToEnd, Close]).receive_buffer(32_768)
+        holder_until("read on")
+    }
+
+    /// The same until another signal.
+    pub(super) fn holder_until(signal: &'static str) -> Script {
+        Script::listen([Accept, Wait(signal), ReadToEnd, Close]).receive_buffer(32_768)
     }
 
     /// A peer that resets at the signal `reset`, and has read nothing until then.
     pub(super) fn resetter() -> Script {
-        Script::listen([Accept, Wait("reset"), Reset]).receive_buffer(32_768)
+        resetter_at("reset")
+    }
+
+    /// The same at another signal.
+    pub(super) fn resetter_at(signal: &'static str) -> Script {
+        Script::listen([Accept, Wait(signal), Reset]).receive_buffer(32_768)
     }
 
     /// An error that nothing else leads to.

@@ -125,7 +125,9 @@ impl World for StdWorld {
 
 impl Shared {
     fn signal(&self, name: &'static str) {
-        lock(&self.state).signals.insert(name);
+        let first = lock(&self.state).signals.insert(name);
+        // What waits for it the second time would not wait at all, and show nothing.
+        assert!(first, "the signal {name:?} was raised before");
         self.notify();
     }
 
