@@ -3,6 +3,8 @@
 use super::{Report, Workspace};
 
 const ALLOWED: &[&str] = &[
+    // Of the bundles of root certificates: data, not code.
+    "CDLA-Permissive-2.0",
     "0BSD",
     "Apache-2.0",
     "BSD-2-Clause",

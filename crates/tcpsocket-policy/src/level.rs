@@ -1,0 +1,64 @@
+//! How far an app is trusted.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::str::FromStr;
+
+/// How far an app is trusted: what Firefox OS called its type. Ordered, the least trusted first.
+///
+/// ```
+/// use tcpsocket_policy::Level;
+///
+/// assert!(Level::Hosted < Level::Privileged && Level::Privileged < Level::Certified);
+/// assert_eq!("web".parse(), Ok(Level::Hosted));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// `web`: code that nobody has reviewed, from anywhere. It never gets a socket.
+    Hosted,
+    /// `privileged`: packaged, reviewed and signed. It gets sockets if its manifest requests them.
+    Privileged,
+    /// `certified`: part of the system. It may also listen on ports below 1024.
+    Certified,
+}
+
+impl Level {
+    /// Every level, the least trusted first.
+    pub const ALL: [Level; 3] = [Level::Hosted, Level::Privileged, Level::Certified];
+
+    /// The word for it in a manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Hosted => "web",
+            Level::Privileged => "privileged",
+            Level::Certified => "certified",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Level {
+    type Err = UnknownLevel;
+
+    fn from_str(text: &str) -> Result<Level, UnknownLevel> {
+        let found = Level::ALL.into_iter().find(|it| it.as_str() == text);
+        found.ok_or(UnknownLevel(()))
+    }
+}
+
+/// The text is no level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownLevel(());
+
+impl fmt::Display for UnknownLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the levels are \"web\", \"privileged\" and \"certified\"")
+    }
+}
+
+impl StdError for UnknownLevel {}

@@ -1,0 +1,30 @@
+//! Who may use a socket, and for what; the page below is the README.
+#![doc = include_str!("../README.md")]
+
+mod app;
+mod ask;
+mod audit;
+mod decision;
+mod grant;
+mod guard;
+mod level;
+mod manifest;
+mod mark;
+mod policy;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use crate::app::App;
+pub use crate::ask::Ask;
+pub use crate::audit::Audit;
+pub use crate::decision::{Decision, Rule, Verdict};
+pub use crate::grant::Grant;
+pub use crate::guard::Guarded;
+pub use crate::level::{Level, UnknownLevel};
+pub use crate::manifest::{Manifest, ManifestError};
+pub use crate::policy::Policy;
+
+/// Nothing that is locked here is left half changed by a panic.
+fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
+    it.lock().unwrap_or_else(PoisonError::into_inner)
+}

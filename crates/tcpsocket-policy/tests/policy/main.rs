@@ -1,0 +1,9 @@
+//! The policy crate through its public interface, over a provider that only pretends.
+
+mod composition;
+mod fake;
+mod guard;
+mod levels;
+mod log;
+mod manifests;
+mod revocation;

@@ -1,0 +1,245 @@
+//! Handshakes that succeed, and what they agree on.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use rustls::HandshakeKind;
+use rustls::server::WebPkiClientVerifier;
+use tcpsocket::{ErrorName, Host};
+use tcpsocket_tls::{Client, Incoming, rustls};
+
+use crate::support::*;
+
+#[test]
+fn both_versions() {
+    for (versions, text) in [(TLS12, "TLSv1.2"), (TLS13, "TLSv1.3"), (BOTH, "TLSv1.3")] {
+        let authority = authority();
+        let identity = Identity::issued(&authority, &params(&[HOST]));
+        let mut session = session(&believer(&authority));
+        let mut server = Server::new(server_config(&identity, versions));
+        assert!(session.is_handshaking() && session.wants_write() && session.secure().is_none());
+
+        settle(&mut session, &mut server);
+        assert!(!session.is_handshaking());
+        let secure = session.secure().unwrap();
+        assert_eq!(secure.version, text);
+        assert_eq!(secure.alpn, None);
+        assert_eq!(secure.peer_chain.len(), 1);
+        assert_eq!(secure.peer_chain[0], identity.chain[0].as_ref());
+
+        send(&mut session, &mut server, b"hello");
+        server.says(b"hello yourself");
+        settle(&mut session, &mut server);
+        assert_eq!(server.received, b"hello");
+        let (plain, then) = drain(&mut session);
+        assert_eq!(plain, b"hello yourself");
+        assert!(matches!(then, Incoming::Dry));
+    }
+}
+
+#[test]
+fn byte_by_byte() {
+    for versions in [TLS12, TLS13] {
+        let (mut session, mut server) = pair(versions);
+        while session.is_handshaking() || server.conn.is_handshaking() {
+            let mut connection = Narrow::new(1);
+            while session.wants_write() {
+                // Half of the calls are answered by WouldBlock, and lose nothing.
+                let _ = session.write_tls(&mut connection);
+            }
+            connection.taken.iter().for_each(|it| server.takes(&[*it]));
+            for byte in server.gives() {
+                assert!(!session.has_incoming());
+                session.read_tls(&[byte]);
+            }
+        }
+        send(&mut session, &mut server, b"hello");
+        assert_eq!(server.received, b"hello");
+    }
+}
+
+/// The protocol that was agreed, or the name of the failure.
+fn alpn(ours: &[&str], theirs: &[&str]) -> Result<Option<String>, String> {
+    let list = |it: &[&str]| -> Vec<Vec<u8>> { it.iter().map(|it| it.as_bytes().into()).collect() };
+    let authority = authority();
+    let identity = Identity::issued(&authority, &params(&[HOST]));
+    let mut config = server_config(&identity, BOTH);
+    config.alpn_protocols = list(theirs);
+    let host = Host::parse(HOST).unwrap();
+    let mut session = believer(&authority).session(&host, &list(ours)).unwrap();
+    settle(&mut session, &mut Server::new(config));
+    match session.secure() {
+        Some(secure) => Ok(secure
+            .alpn
+            .map(|it| String::from_utf8(it.to_vec()).unwrap())),
+        None => {
+            let error = failure(&mut session);
+            assert!(error.message().contains("ALPN"), "{error}");
+            Err(error.name().as_str().to_owned())
+        }
+    }
+}
+
+#[test]
+fn alpn_is_agreed_or_not_used_or_refused() {
+    let agreed = |it: &str| Ok(Some(it.to_owned()));
+    assert_eq!(alpn(&["imap"], &["pop3", "imap"]), agreed("imap"));
+    assert_eq!(alpn(&["h2", "http/1.1"], &["http/1.1"]), agreed("http/1.1"));
+    assert_eq!(alpn(&[], &["imap"]), Ok(None));
+    assert_eq!(alpn(&["imap"], &[]), Ok(None));
+    assert_eq!(alpn(&["imap"], &["pop3"]), Err("SecurityError".into()));
+}
+
+#[test]
+fn a_given_configuration_may_bring_its_own_alpn() {
+    let authority = authority();
+    let identity = Identity::issued(&authority, &params(&[HOST]));
+    let mut config = believing_config(&authority);
+    config.alpn_protocols = vec![b"imap".to_vec()];
+    let client = Client::with_config(Arc::new(config));
+    let host = Host::parse(HOST).unwrap();
+    for (ours, expected) in [(vec![], "imap"), (vec![b"pop3".to_vec()], "pop3")] {
+        let mut theirs = server_config(&identity, BOTH);
+        theirs.alpn_protocols = vec![b"pop3".to_vec(), b"imap".to_vec()];
+        let mut session = client.session(&host, &ours).unwrap();
+        settle(&mut session, &mut Server::new(theirs));
+        assert_eq!(session.secure().unwrap().alpn.unwrap(), expected);
+    }
+}
+
+#[test]
+fn alpn_names_that_cannot_be_sent_are_refused_at_once() {
+    let host = Host::parse(HOST).unwrap();
+    let refused: [Vec<Vec<u8>>; 3] = [
+        vec![Vec::new()],
+        vec![b"imap".to_vec(), vec![b'a'; 256]],
+        vec![vec![b'a'; 255]; 256],
+    ];
+    for names in refused {
+        let error = Client::check(&host, &names).unwrap_err();
+        assert_eq!(error.name(), ErrorName::InvalidAccess);
+        let error = Client::default().session(&host, &names).unwrap_err();
+        assert_eq!(error.name(), ErrorName::InvalidAccess);
+    }
+    let most = vec![vec![b'a'; 255]; 255];
+    Client::check(&host, &most).unwrap();
+    // It does not fit a record, and goes out in several.
+    let authority = authority();
+    let identity = Identity::issued(&authority, &params(&[HOST]));
+    let mut session = believer(&authority).session(&host, &most[..64]).unwrap();
+    settle(
+        &mut session,
+        &mut Server::new(server_config(&identity, BOTH)),
+    );
+    assert!(!session.is_handshaking());
+}
+
+#[test]
+fn hosts_that_no_certificate_can_be_for_are_refused_at_once() {
+    for given in ["-imap.example.org", "imap-.example.org"] {
+        let error = Client::check(&Host::parse(given).unwrap(), &[]).unwrap_err();
+        assert_eq!(error.name(), ErrorName::InvalidAccess, "{given}");
+    }
+    for given in ["_imap.example.org", "xn--bcher-kva.de", "localhost", "::1"] {
+        Client::check(&Host::parse(given).unwrap(), &[]).unwrap();
+    }
+}
+
+#[test]
+fn a_second_session_of_one_client_is_resumed() {
+    for versions in [TLS12, TLS13] {
+        let authority = authority();
+        let identity = Identity::issued(&authority, &params(&[HOST]));
+        let config = Arc::new(server_config(&identity, versions));
+        let client = believer(&authority);
+        let kinds = [client.clone(), client, believer(&authority)].map(|client| {
+            let mut session = session(&client);
+            let mut server = Server::new(config.clone());
+            settle(&mut session, &mut server);
+            let secure = session.secure().unwrap();
+            assert_eq!(secure.peer_chain[0], identity.chain[0].as_ref());
+            send(&mut session, &mut server, b"hello");
+            assert_eq!(server.received, b"hello");
+            server.conn.handshake_kind().unwrap()
+        });
+        assert_eq!(
+            kinds,
+            [
+                HandshakeKind::Full,
+                HandshakeKind::Resumed,
+                HandshakeKind::Full
+            ]
+        );
+    }
+}
+
+#[test]
+fn early_data_is_never_sent() {
+    let authority = authority();
+    let identity = Identity::issued(&authority, &params(&[HOST]));
+    let mut config = server_config(&identity, TLS13);
+    config.max_early_data_size = 16_384;
+    let config = Arc::new(config);
+    let client = believer(&authority);
+    let mut first = session(&client);
+    settle(&mut first, &mut Server::new(config.clone()));
+    let mut again = session(&client);
+    assert_eq!(again.write_plaintext(&[IoSlice::new(b"early")]).unwrap(), 0);
+    let mut server = Server::new(config);
+    server.takes(&written(&mut again));
+    assert!(server.conn.early_data().is_none());
+}
+
+#[test]
+fn what_the_server_says_first_comes_with_the_end_of_its_handshake() {
+    let (mut session, mut server) = pair(TLS12);
+    server.takes(&written(&mut session));
+    session.read_tls(&server.gives());
+    server.takes(&written(&mut session));
+    server.says(b"* OK ready");
+    session.read_tls(&server.gives());
+    assert!(!session.is_handshaking());
+    assert_eq!(drain(&mut session).0, b"* OK ready");
+
+    let authority = authority();
+    let identity = Identity::issued(&authority, &params(&[HOST]));
+    let mut config = server_config(&identity, TLS13);
+    config.send_half_rtt_data = true;
+    let (mut session, mut server) = (
+        crate::support::session(&believer(&authority)),
+        Server::new(config),
+    );
+    server.takes(&written(&mut session));
+    server.says(b"* OK ready");
+    session.read_tls(&server.gives());
+    assert!(!session.is_handshaking() && session.wants_write());
+    assert_eq!(drain(&mut session).0, b"* OK ready");
+    settle(&mut session, &mut server);
+    assert!(!server.conn.is_handshaking());
+}
+
+#[test]
+fn a_server_that_wants_a_certificate_of_ours() {
+    let authority = authority();
+    let identity = Identity::issued(&authority, &params(&[HOST]));
+    for versions in [TLS12, TLS13] {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+            .unwrap();
+        let mut session = session(&believer(&authority));
+        settle(&mut session, &mut Server::new(config));
+        // Under TLS 1.3 our side of the handshake is done when the server says no.
+        assert_eq!(session.is_handshaking(), versions == TLS12);
+        assert_eq!(failure_name(&mut session), "SecurityNoCertificateError");
+    }
+}

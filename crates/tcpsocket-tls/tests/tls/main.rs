@@ -1,0 +1,10 @@
+//! Sessions against a rustls server, in memory.
+
+mod certificates;
+mod closing;
+mod cuts;
+mod handshake;
+mod support;
+mod transfer;
+mod trust;
+mod versions;
