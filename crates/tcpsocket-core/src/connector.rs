@@ -90,6 +90,11 @@ impl Connector {
         })
     }
 
+    /// When the connect timeout is over.
+    pub fn until(&self) -> Instant {
+        self.until
+    }
+
     /// When to ask again, at the latest.
     pub fn next_deadline(&self) -> Instant {
         match self.waiting.is_empty() {

@@ -49,7 +49,8 @@ pub enum Input {
     Connected,
     /// No connection came about.
     ConnectFailed(Error),
-    /// So many bytes of what [`Machine::gather`] showed are with the kernel; under TLS, encrypted and flushed.
+    /// So many bytes of what [`Machine::gather`] showed are with the kernel; under TLS, encrypted and flushed. None, if the kernel took
+    /// ciphertext that completes no byte yet: that is progress too.
     Wrote(usize),
     /// A write failed; nothing can be written any more.
     WriteFailed(Error),
@@ -65,7 +66,10 @@ pub enum Input {
     /// So many bytes were read and thrown away.
     Discarded(usize),
     /// The TLS handshake that [`Machine::wants_tls`] asked for has begun.
-    TlsStarted,
+    TlsStarted {
+        /// When it must have succeeded (OPT-3, TLS-27).
+        until: Instant,
+    },
     /// It succeeded.
     Secured,
     /// It failed.
@@ -114,7 +118,9 @@ enum Tls {
     Off,
     /// Asked for; so many bytes leave in clear first.
     Pending(usize),
-    Handshaking,
+    Handshaking {
+        until: Instant,
+    },
     On,
 }
 
@@ -348,6 +354,24 @@ impl Machine {
     ///
     /// `InvalidStateError` unless open, `NotSupportedError` on an accepted socket.
     pub fn upgrade(&mut self) -> Result<bool, Error> {
+        if !self.may_upgrade()? {
+            return Ok(false);
+        }
+        self.ssl = true;
+        if self.takes_output() {
+            self.tls = Tls::Pending(self.queue.len());
+        }
+        // Nothing in clear is delivered any more, so that an error has nothing to wait for.
+        self.release_held();
+        Ok(true)
+    }
+
+    /// Whether [`upgrade`](Machine::upgrade) would begin one; false if TLS was asked for already.
+    ///
+    /// # Errors
+    ///
+    /// As `upgrade`.
+    pub fn may_upgrade(&self) -> Result<bool, Error> {
         if self.state != ReadyState::Open {
             return Err(Error::new(
                 ErrorName::InvalidState,
@@ -363,16 +387,7 @@ impl Machine {
                 "an accepted socket cannot be upgraded to TLS",
             ));
         }
-        if self.ssl {
-            return Ok(false);
-        }
-        self.ssl = true;
-        if self.takes_output() {
-            self.tls = Tls::Pending(self.queue.len());
-        }
-        // Nothing in clear is delivered any more, so that an error has nothing to wait for.
-        self.release_held();
-        Ok(true)
+        Ok(!self.ssl)
     }
 
     /// `close` (CL-1, CL-3). Starts the linger clock.
@@ -534,7 +549,7 @@ impl Machine {
         }
         match self.tls {
             Tls::Pending(_) => Reading::No,
-            Tls::Handshaking => Reading::Handshake,
+            Tls::Handshaking { .. } => Reading::Handshake,
             Tls::Off | Tls::On if self.state >= ReadyState::Closing => Reading::Discard,
             Tls::Off | Tls::On if self.suspended > 0 || self.state != ReadyState::Open => {
                 Reading::No
@@ -575,7 +590,10 @@ impl Machine {
         if self.link == Link::Down {
             return None;
         }
-        self.linger_until
+        match self.tls {
+            Tls::Handshaking { until } => Some(self.linger_until.map_or(until, |it| it.min(until))),
+            _ => self.linger_until,
+        }
     }
 
     /// Takes the count of bytes that were accepted and will never leave, for meters.
@@ -610,7 +628,11 @@ impl Machine {
             Input::Ended { clean } => self.ended(clean),
             Input::ReadFailed(error) => {
                 self.inbound = Inbound::Failed;
-                let error = self.held.take().unwrap_or(error);
+                let error = match self.held.take() {
+                    // An alert says why the connection could not be written to.
+                    Some(held) if !error.name().is_security() => held,
+                    _ => error,
+                };
                 self.fail(error);
             }
             Input::Discarded(count) => {
@@ -619,16 +641,16 @@ impl Machine {
                     self.discarded = self.discarded.saturating_add(count as u64);
                 }
             }
-            Input::TlsStarted => {
+            Input::TlsStarted { until } => {
                 if self.wants_tls() {
-                    self.tls = Tls::Handshaking;
+                    self.tls = Tls::Handshaking { until };
                     if let Inbound::Ended { clean } = self.inbound {
                         self.ended(clean); // nobody is there to shake hands with
                     }
                 }
             }
             Input::Secured => {
-                if self.tls == Tls::Handshaking {
+                if matches!(self.tls, Tls::Handshaking { .. }) {
                     self.tls = Tls::On;
                     self.open_due = self.state == ReadyState::Connecting;
                     self.made_progress(now);
@@ -663,7 +685,7 @@ impl Machine {
 
     fn ended(&mut self, clean: bool) {
         self.inbound = Inbound::Ended { clean };
-        if matches!(self.tls, Tls::Pending(_) | Tls::Handshaking) {
+        if matches!(self.tls, Tls::Pending(_) | Tls::Handshaking { .. }) {
             self.fail(Error::new(
                 ErrorName::NetworkInterrupt,
                 "the peer ended the connection during the TLS handshake",
@@ -673,6 +695,12 @@ impl Machine {
     }
 
     fn timer(&mut self, now: Instant) {
+        if matches!(self.tls, Tls::Handshaking { until } if until <= now) {
+            self.fail(Error::new(
+                ErrorName::NetworkTimeout,
+                "the TLS handshake was not complete within the connect timeout",
+            ));
+        }
         if self.linger_until.is_none_or(|until| now < until) || self.link == Link::Down {
             return;
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tcpsocket::{BinaryType, ErrorName, Event, ReadyState};
 use tcpsocket_core::{DISCARD_LIMIT, Input, Machine, Reading, Release, Settings};
 
-use world::{Arrival, World, error};
+use world::{Arrival, HANDSHAKE, World, error};
 
 fn settings(linger: Option<Duration>) -> Settings {
     Settings::new(BinaryType::ArrayBuffer, false, linger)
@@ -247,4 +247,61 @@ fn an_accepted_socket_stays_in_clear_and_says_so() {
     assert!(!world.machine.ssl());
     world.arrives(Arrival::Clear(Bytes::from_static(b"as before")));
     assert!(matches!(world.poll(), Poll::Ready(Some(Event::Data(_)))));
+}
+
+/// Open in clear, with an upgrade whose handshake the peer does not answer.
+fn stalled_upgrade() -> World {
+    let mut world = World::connected(Machine::connecting(settings(None)));
+    world.tell(Input::Connected);
+    assert_eq!(rest(&mut world), ["Open"]);
+    assert!(world.machine.upgrade().unwrap());
+    world.work();
+    assert!(world.handshaking);
+    world
+}
+
+#[test]
+fn a_handshake_that_stalls_ends_by_its_clock() {
+    let mut world = stalled_upgrade();
+    world.send(Bytes::from_static(b"never in clear")).unwrap();
+    world.wait(HANDSHAKE - Duration::from_millis(1));
+    assert!(rest(&mut world).is_empty(), "its time is not over");
+    world.wait(Duration::from_millis(1));
+    assert_eq!(rest(&mut world), ["NetworkTimeoutError", "unclean"]);
+    assert!(world.clear.is_empty() && world.secret.is_empty());
+    assert!(world.released.is_some());
+}
+
+#[test]
+fn a_handshake_has_no_clock_once_it_has_succeeded() {
+    let mut world = stalled_upgrade();
+    world.tell(Input::Secured);
+    assert_eq!(world.machine.next_deadline(), None);
+    world.wait(HANDSHAKE * 2);
+    assert!(rest(&mut world).is_empty());
+}
+
+#[test]
+fn a_close_behind_a_stalled_handshake_ends_by_the_clock_that_is_over_first() {
+    let mut world = stalled_upgrade();
+    world.send(Bytes::from_static(b"never in clear")).unwrap();
+    world.close();
+    world.wait(Settings::LINGER);
+    assert_eq!(rest(&mut world), ["NetworkTimeoutError", "unclean"]);
+
+    let mut world = stalled_upgrade();
+    world.wait(HANDSHAKE - Settings::LINGER / 2);
+    world.close();
+    world.wait(Settings::LINGER / 2);
+    assert_eq!(rest(&mut world), ["NetworkTimeoutError", "unclean"]);
+}
+
+#[test]
+fn an_alert_says_why_a_write_has_failed() {
+    let mut world = stalled_upgrade();
+    world.tell(Input::Secured);
+    world.send(Bytes::from_static(b"x")).unwrap();
+    world.tell(Input::WriteFailed(error(ErrorName::Network)));
+    world.tell(Input::ReadFailed(error(ErrorName::SecurityNoCertificate)));
+    assert_eq!(rest(&mut world), ["SecurityNoCertificateError", "unclean"]);
 }

@@ -182,8 +182,7 @@ fn run(start_as: Start, steps: &[Step]) -> Result<Tally, TestCaseError> {
         let deadline = machine
             .next_deadline()
             .map(|it| (it - begun).as_millis() as u64);
-        let expected_deadline = model.expires.filter(|_| !model.released);
-        same!("the deadline", deadline, expected_deadline);
+        same!("the deadline", deadline, model.deadline());
         if model.by_reset {
             same!("the end", world.released, Some(Release::Reset));
         }

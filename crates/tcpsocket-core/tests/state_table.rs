@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tcpsocket::{BinaryType, ErrorName, Event, MARK, ReadyState};
 use tcpsocket_core::{Input, Machine, Reading, Settings};
 
-use world::{Arrival, World, error};
+use world::{Arrival, HANDSHAKE, World, error};
 
 const STATES: [&str; 4] = ["connecting", "open", "closing", "closed"];
 const LINGER: Duration = Settings::LINGER;
@@ -203,7 +203,7 @@ type Setup = fn() -> World;
 fn subjects(state: &str, stimulus: &str, given: &[&str]) -> Vec<Subject> {
     let tls_asked = given.contains(&"TLS asked");
     let in_handshake = match stimulus {
-        "handshake done" | "handshake fails" => true,
+        "handshake done" | "handshake fails" | "handshake stalls" => true,
         "peer FIN" | "read error" | "write error" => state == "connecting",
         _ => false,
     };
@@ -322,14 +322,16 @@ fn occasion(world: &World, stimulus: &str) -> Option<bool> {
             ReadyState::Connecting | ReadyState::Open
         ),
         "TCP connected" | "connect fails" => world.dialling,
-        "handshake done" | "handshake fails" => world.handshaking,
+        "handshake done" | "handshake fails" | "handshake stalls" => world.handshaking,
         "data" => matches!(machine.reading(), Reading::Deliver | Reading::Discard),
         "peer FIN" | "read error" => machine.reading() != Reading::No,
         "write error" => {
             machine.writable_bytes() > 0 || world.handshaking || machine.wants_shutdown()
         }
         "flush completes" => machine.writable_bytes() > 0,
-        "linger expires" => machine.next_deadline().is_some(),
+        "linger expires" => machine
+            .next_deadline()
+            .is_some_and(|at| at <= world.now + LINGER),
         "send()"
         | "suspend()"
         | "resume()"
@@ -368,6 +370,10 @@ fn act(world: &mut World, stimulus: &str) -> String {
             world.tell(Input::SecureFailed(error(
                 ErrorName::SecurityBadCertificate,
             )));
+            return "nothing".into();
+        }
+        "handshake stalls" => {
+            world.wait(HANDSHAKE);
             return "nothing".into();
         }
         "data" => {
@@ -682,6 +688,7 @@ fn judge(text: &str) -> Report {
         "connect fails",
         "handshake done",
         "handshake fails",
+        "handshake stalls",
         "data",
         "peer FIN",
         "read error",

@@ -11,6 +11,7 @@ mod socket;
 mod source;
 mod stream;
 mod sys;
+mod tls;
 
 use std::sync::{Mutex, MutexGuard};
 

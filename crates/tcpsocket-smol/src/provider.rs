@@ -13,6 +13,7 @@ use tcpsocket::{
     Capabilities, Error, ErrorName, ListenRequest, OpenRequest, SocketProvider, TcpServerSocket,
     TcpSocket,
 };
+use tcpsocket_tls::Client;
 
 use crate::event_loop::{Core, Loop};
 use crate::lock;
@@ -23,7 +24,7 @@ use crate::source::{Deadline, Hooks, Source};
 /// A future that a spawner is given.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-type Spawner = Box<dyn Fn(Task) + Send + Sync>;
+type Spawner = Arc<dyn Fn(Task) + Send + Sync>;
 
 /// Sockets and servers over real TCP, on smol. Cheap to clone; clones are the same provider.
 ///
@@ -79,7 +80,7 @@ impl Smol {
     /// # drop(net);
     /// ```
     pub fn with_spawner(spawn: impl Fn(Task) + Send + Sync + 'static) -> Smol {
-        Smol::build(Reactor::AsyncIo, Some(Box::new(spawn)))
+        Smol::build(Reactor::AsyncIo, Some(Arc::new(spawn)))
     }
 
     /// A provider on our own loop: the fastest, where you can choose your `block_on`.
@@ -87,11 +88,40 @@ impl Smol {
         Smol::build(Reactor::Loop(event_loop.core.clone()), None)
     }
 
+    /// The same with this client of TLS: with other roots than the platform's, another implementation of cryptography, or a
+    /// configuration of rustls of your own. It is another provider than this one and its clones: what they have opened is theirs.
+    ///
+    /// ```
+    /// use tcpsocket_smol::Smol;
+    /// use tcpsocket_tls::{Client, Trust};
+    ///
+    /// # fn our_authority() -> Vec<u8> { b"-----BEGIN CERTIFICATE-----\n".to_vec() }
+    /// # fn main() -> Result<(), tcpsocket::Error> {
+    /// # let pem = our_authority();
+    /// # let Ok(trust) = Trust::nobody().and_pem(&pem) else { return Ok(()) };
+    /// let net = Smol::new().with_tls(Client::new(trust));
+    /// # drop(net);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A verifier in such a configuration runs while its socket is locked, so it must not call that socket.
+    #[must_use]
+    pub fn with_tls(self, client: Client) -> Smol {
+        let spawner = self.shared.spawner.clone();
+        Smol::sharing(self.shared.reactor.clone(), spawner, client)
+    }
+
     fn build(reactor: Reactor, spawner: Option<Spawner>) -> Smol {
+        Smol::sharing(reactor, spawner, Client::default())
+    }
+
+    fn sharing(reactor: Reactor, spawner: Option<Spawner>, tls: Client) -> Smol {
         Smol {
             shared: Arc::new(Shared {
                 reactor,
                 spawner,
+                tls,
                 tail: Mutex::default(),
                 owed: Mutex::default(),
             }),
@@ -150,6 +180,9 @@ const CAPABILITIES: Capabilities = {
     offers.gates = true;
     offers.names = true;
     offers.resolver = true;
+    offers.secure = true;
+    offers.upgrade = true;
+    offers.alpn = true;
     offers.no_delay = true;
     offers.keep_alive = true;
     offers.connect_timeout = true;
@@ -175,6 +208,7 @@ pub(crate) enum Reactor {
 pub(crate) struct Shared {
     pub(crate) reactor: Reactor,
     spawner: Option<Spawner>,
+    pub(crate) tls: Client,
     tail: Mutex<Tail>,
     owed: Mutex<Owed>,
 }

@@ -29,13 +29,16 @@ pub(crate) fn read(recv: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Res
     })
 }
 
-/// Reads once and throws away. The flag is the same.
-pub(crate) fn discard(
+/// Reads once, and shows what came to `take`: how much it was, and the same flag.
+pub(crate) fn read_with(
     recv: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    take: impl FnOnce(&[u8]),
 ) -> io::Result<(usize, bool)> {
     with_block(|block| {
         let room = block.len();
-        recv(block).map(|count| (count, count == room))
+        let count = recv(block)?;
+        take(&block[..count]);
+        Ok((count, count == room))
     })
 }
 

@@ -15,26 +15,28 @@ use std::time::{Duration, Instant};
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use tcpsocket::{
-    BinaryType, Control, Error, ErrorName, Event, Gate, Meter, OpenRequest, ReadyState, Security,
-    TcpSocket,
+    BinaryType, Control, Error, ErrorName, Event, Gate, Host, Meter, OpenRequest, ReadyState,
+    Security, TcpSocket,
 };
 use tcpsocket_core::{
     CONNECT_TIMEOUT, Connector, Input, Machine, Reading, Release, Settings, connect_failed,
     stream_failed,
 };
+use tcpsocket_tls::{Client, Incoming, MAX_WRITE};
 
 use crate::admission::{self, Admission};
 use crate::lock;
-use crate::provider::{Settled, Shared, not_supported};
+use crate::provider::{Settled, Shared};
 use crate::resolver::{SystemResolver, resolve};
 use crate::scratch;
 use crate::source::{Deadline, Hooks, Ready, Source};
 use crate::stream::Stream;
 use crate::sys::{self, Tuning};
+use crate::tls::{self, Tls};
 
 /// The most that one pass writes, so that no wake takes longer than some hundred microseconds: 1 MiB.
 const WRITE_PASS: usize = 1 << 20;
-/// The most that one pass discards: 1 MiB.
+/// The most that one pass discards, or reads for a handshake: 1 MiB.
 const DISCARD_PASS: usize = 1 << 20;
 /// Slices of one gathered write.
 const SLICES: usize = 64;
@@ -67,6 +69,7 @@ type Meters = Option<Arc<[Arc<dyn Meter>]>>;
 struct State {
     machine: Machine,
     link: Link,
+    tls: Option<Box<Tls>>,
     meters: Meters,
     /// The last write was taken whole.
     writable: bool,
@@ -122,6 +125,7 @@ impl Plan {
 struct After {
     wake: bool,
     put_off: bool,
+    load_roots: bool,
     settled: Option<Settled>,
     admitting: Option<Box<Admitting>>,
     written: usize,
@@ -135,6 +139,10 @@ pub(crate) fn open(
 ) -> Result<Arc<dyn TcpSocket>, Error> {
     let literal = literal(&request)?;
     let options = request.options();
+    match options.use_secure_transport {
+        true => Client::check(request.host(), &options.alpn)?,
+        false => Client::check_alpn(&options.alpn)?,
+    }
     let plan = Plan {
         timeout: options.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
         tuning: Tuning {
@@ -149,11 +157,16 @@ pub(crate) fn open(
     );
     let machine = Machine::connecting(settings);
     let identity = (request.host().given().into(), request.port());
+    let speaks_of_tls = options.use_secure_transport
+        || !options.alpn.is_empty()
+        || options.connect_timeout.is_some();
+    let tls = speaks_of_tls.then(|| Box::new(Tls::new(&options.alpn, options.connect_timeout)));
 
     if let (Some(to), []) = (literal, request.gates()) {
-        let inner = Inner::new(shared, identity, settings, machine, &[]);
+        let inner = Inner::new(shared, identity, settings, machine, tls, &[]);
         inner.locked(|state, after| {
             state.link = plan.dial([to]);
+            inner.prepare_tls(state, after);
             inner.drive(state, after);
         });
         return Ok(Arc::new(Handle(inner)));
@@ -169,7 +182,7 @@ pub(crate) fn open(
         Poll::Ready(Ok(())) => true,
         Poll::Pending => false,
     };
-    let inner = Inner::new(shared, identity, settings, machine, request.gates());
+    let inner = Inner::new(shared, identity, settings, machine, tls, request.gates());
     let future: Admission = Box::pin(async move {
         if !known {
             names.await?;
@@ -183,12 +196,13 @@ pub(crate) fn open(
         let admitted = admission::connect(request.gates(), host, all).await?;
         Ok((admitted, left))
     });
-    inner.locked(|state, _| {
+    inner.locked(|state, after| {
         state.link = Link::Admitting(Box::new(Admitting {
             future: Some(future),
             task: None,
             plan,
         }));
+        inner.prepare_tls(state, after);
     });
     // Nothing to wait for, as a rule: then there is no task either.
     let at_once = known && literal.is_some();
@@ -235,7 +249,7 @@ pub(crate) fn accepted(
     let peer = SocketAddr::new(tcpsocket::canonical_ip(peer.ip()), peer.port());
     let identity = (peer.ip().to_string().into(), peer.port());
     let machine = Machine::accepted(settings);
-    let inner = Inner::new(shared, identity, settings, machine, gates);
+    let inner = Inner::new(shared, identity, settings, machine, None, gates);
     let stream = Stream::new(
         &shared.reactor,
         stream,
@@ -255,6 +269,7 @@ impl Inner {
         (host, port): (Box<str>, u16),
         settings: Settings,
         machine: Machine,
+        tls: Option<Box<Tls>>,
         gates: &[Arc<dyn Gate>],
     ) -> Arc<Inner> {
         Arc::new_cyclic(|me: &Weak<Inner>| Inner {
@@ -269,6 +284,7 @@ impl Inner {
             state: Mutex::new(State {
                 machine,
                 link: Link::Down,
+                tls,
                 meters: match gates {
                     [] => None,
                     gates => Some(gates.iter().map(|gate| gate.watch(me.clone())).collect()),
@@ -292,7 +308,7 @@ impl Inner {
         let mut after = After::default();
         let mut state = lock(&self.state);
         let value = body(&mut state, &mut after);
-        after.wake |= !state.machine.in_turn() && state.machine.event_due();
+        after.wake |= !state.machine.in_turn() && (state.machine.event_due() || state.has_data());
         let dropped = state.machine.take_dropped();
         let moved = after.written | after.read | dropped != 0;
         // When nothing can move any more, their drop is the last report (ACC-4).
@@ -324,6 +340,9 @@ impl Inner {
             && let Some(me) = self.me.upgrade()
         {
             self.shared.put_off(me);
+        }
+        if after.load_roots {
+            self.load_roots();
         }
         if after.wake {
             self.task.wake();
@@ -368,6 +387,7 @@ impl Inner {
             let State {
                 machine,
                 link,
+                tls,
                 writable,
                 ..
             } = state;
@@ -377,12 +397,58 @@ impl Inner {
                     (Link::Admitting(admitting), _) => after.admitting = Some(admitting),
                     _ => {}
                 }
+                if let Some(tls) = tls {
+                    tls.ended();
+                }
                 machine.handle(Input::Released, now);
                 continue;
             }
             let Link::Up(stream) = link else { return };
-            if *writable && to_write > 0 && machine.writable_bytes() > 0 {
+            if let (true, Some(tls)) = (machine.wants_tls(), &mut *tls) {
+                match tls.start(&self.shared.tls, &self.host, now) {
+                    Some(begun) => machine.handle(begun, now),
+                    None => return,
+                }
+                continue;
+            }
+            let mut session = tls.as_mut().and_then(|it| it.session());
+            if let (true, Some(session)) = (machine.wants_shutdown(), &mut session) {
+                session.close_notify();
+            }
+            let ciphertext = session.as_ref().is_some_and(|it| it.wants_write());
+            if let (true, Some(session)) = (ciphertext && *writable, &mut session) {
+                if to_write == 0 || machine.holds_error() {
+                    return;
+                }
+                match tls::flush(session, stream) {
+                    Ok((count, flushed)) => {
+                        to_write = to_write.saturating_sub(count);
+                        // An abort may have dropped what was on its way.
+                        let flushed = flushed.min(machine.held_bytes());
+                        after.written += flushed;
+                        machine.handle(Input::Wrote(flushed), now);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => *writable = false,
+                    Err(error) => {
+                        *writable = false;
+                        let failed = match machine.reading() {
+                            Reading::Handshake => tls::shake_off(session, stream, error),
+                            _ => Input::WriteFailed(stream_failed(error)),
+                        };
+                        machine.handle(failed, now);
+                    }
+                }
+            } else if *writable && to_write > 0 && machine.writable_bytes() > 0 {
                 let mut slices = [IoSlice::new(&[]); SLICES];
+                if let Some(session) = session {
+                    let (count, _) = machine.gather(MAX_WRITE, &mut slices);
+                    match session.write_plaintext(&slices[..count]) {
+                        Ok(0) => return,
+                        Ok(_) => {}
+                        Err(error) => machine.handle(Input::WriteFailed(error), now),
+                    }
+                    continue;
+                }
                 let (count, bytes) = machine.gather(to_write, &mut slices);
                 let sent = stream.send(&slices[..count]);
                 match sent {
@@ -395,16 +461,29 @@ impl Inner {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => *writable = false,
                     Err(error) => machine.handle(Input::WriteFailed(stream_failed(error)), now),
                 }
-            } else if machine.wants_shutdown() {
+            } else if machine.wants_shutdown() && !ciphertext {
                 let done = match stream.finish() {
                     Ok(()) => Input::ShutDown,
                     Err(error) => Input::ShutDownFailed(stream_failed(error)),
                 };
                 machine.handle(done, now);
-            } else if machine.reading() == Reading::Discard && to_discard > 0 && self.is_readable()
-            {
+            } else if to_discard == 0 || !self.is_readable() {
+                return;
+            } else if let (Reading::Handshake, Some(session)) = (machine.reading(), session) {
                 self.clear_readable();
-                match scratch::discard(|block| stream.recv(block)) {
+                let shaken = tls::shake(session, stream);
+                to_discard = to_discard.saturating_sub(shaken.read);
+                if shaken.more {
+                    self.set_readable();
+                }
+                if let Some(how) = shaken.over {
+                    machine.handle(how, now);
+                    // A wait that was parked during the handshake did not ask for data.
+                    after.wake |= !machine.in_turn();
+                }
+            } else if machine.reading() == Reading::Discard {
+                self.clear_readable();
+                match scratch::read_with(|block| stream.recv(block), |_| {}) {
                     Ok((0, _)) => machine.handle(Input::Ended { clean: true }, now),
                     Ok((count, more)) => {
                         to_discard = to_discard.saturating_sub(count);
@@ -427,6 +506,7 @@ impl Inner {
         let State {
             machine,
             link,
+            tls,
             timer,
             ..
         } = state;
@@ -435,11 +515,12 @@ impl Inner {
             Link::Up(stream) => {
                 let in_loop = matches!(stream, Stream::Loop(..));
                 let mut again = false;
-                if machine.writable_bytes() > 0 {
+                let ciphertext = tls.as_ref().is_some_and(|it| it.wants_write());
+                if machine.writable_bytes() > 0 || (ciphertext && !machine.holds_error()) {
                     again |= state.writable;
                     stream.arm_write();
                 }
-                if machine.reading() == Reading::Discard {
+                if matches!(machine.reading(), Reading::Discard | Reading::Handshake) {
                     again |= self.is_readable();
                     stream.arm_read();
                 }
@@ -479,6 +560,7 @@ impl Inner {
         let State {
             machine,
             link,
+            tls,
             writable,
             ..
         } = state;
@@ -498,6 +580,9 @@ impl Inner {
         }
         if let Some(at) = up {
             let (_, stream) = dialing.attempts.swap_remove(at);
+            if let Some(tls) = tls {
+                tls.connected(dialing.connector.until());
+            }
             *link = Link::Up(stream);
             *writable = true;
             machine.handle(Input::Connected, now);
@@ -520,6 +605,54 @@ impl Inner {
         if let Some(error) = dialing.connector.verdict(now) {
             *link = Link::Down;
             machine.handle(Input::ConnectFailed(error), now);
+        }
+    }
+
+    // ----- TLS
+
+    /// TLS was asked for: the roots may have to be loaded first.
+    fn prepare_tls(&self, state: &mut State, after: &mut After) {
+        if state.machine.ssl() {
+            let tls = state.tls.get_or_insert_default();
+            after.load_roots = tls.must_load(&self.shared.tls);
+        }
+    }
+
+    /// Reading files would hold up everything that the reactor's thread drives.
+    fn load_roots(&self) {
+        let Some(me) = self.me.upgrade() else { return };
+        let load = move || {
+            let outcome = me.shared.tls.config().map(drop);
+            me.locked(|state, after| {
+                if let Some(tls) = &mut state.tls {
+                    tls.loaded(outcome);
+                }
+                me.drive(state, after);
+            });
+        };
+        smol::unblock(load).detach();
+    }
+
+    fn upgrade(&self) -> Result<(), Error> {
+        self.locked(|state, after| {
+            if state.machine.may_upgrade()? {
+                let host = Host::parse(&self.host)?;
+                Client::check(&host, &[])?;
+                state.machine.upgrade()?;
+                self.prepare_tls(state, after);
+                self.drive(state, after);
+            }
+            Ok(())
+        })
+    }
+
+    fn security(&self) -> Security {
+        let state = lock(&self.state);
+        let secure = state.tls.as_ref().and_then(|it| it.secure());
+        match secure {
+            _ if !state.machine.ssl() => Security::Plain,
+            Some(secure) => Security::Secure(secure),
+            None => Security::Handshaking,
         }
     }
 
@@ -598,14 +731,16 @@ impl Inner {
                 state.machine.end_turn();
                 loop {
                     self.drive(state, after);
+                    let finishing = state.machine.wants_shutdown();
                     if let Some(event) = state.machine.take_event() {
                         self.drive(state, after);
                         return Step::Done(Poll::Ready(Some(event)));
                     }
-                    if state.machine.wants_shutdown() {
+                    if state.machine.wants_shutdown() && !finishing {
                         continue;
                     }
-                    let probe = self.is_readable() || state.machine.holds_error();
+                    let probe =
+                        self.is_readable() || state.machine.holds_error() || state.has_data();
                     if state.machine.reading() != Reading::Deliver || !probe {
                         break;
                     }
@@ -649,18 +784,47 @@ impl Inner {
         let Link::Up(stream) = &state.link else {
             return None;
         };
-        self.clear_readable();
-        let outcome = match scratch::read(|block| stream.recv(block)) {
-            Ok((bytes, _)) if bytes.is_empty() => Input::Ended { clean: true },
-            Ok((bytes, more)) => {
-                if more {
-                    self.set_readable();
-                }
+        let read = match state.tls.as_mut().and_then(|it| it.session()) {
+            None => {
+                self.clear_readable();
+                scratch::read(|block| stream.recv(block)).map(|(bytes, more)| {
+                    if more {
+                        self.set_readable();
+                    }
+                    match bytes.is_empty() {
+                        true => Incoming::Ended { clean: true },
+                        false => Incoming::Data(bytes),
+                    }
+                })
+            }
+            Some(session) if session.has_incoming() => Ok(session.next_incoming()),
+            Some(session) => {
+                self.clear_readable();
+                tls::fill(session, stream).map(|(_, more)| {
+                    if more {
+                        self.set_readable();
+                    }
+                    session.next_incoming()
+                })
+            }
+        };
+        let outcome = match read {
+            Ok(Incoming::Data(bytes)) => {
                 after.read += bytes.len();
                 state.events_in_run += 1;
                 state.bytes_in_run += bytes.len();
                 return Some(state.machine.received(bytes));
             }
+            // Part of a record.
+            Ok(Incoming::Dry) => return None,
+            Ok(Incoming::Ended { clean }) => Input::Ended { clean },
+            Ok(Incoming::Failed(error)) => {
+                if let Some(session) = state.tls.as_mut().and_then(|it| it.session()) {
+                    tls::say_why(session, stream);
+                }
+                Input::ReadFailed(error)
+            }
+            Ok(_) => return None,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Input::ReadDry,
             Err(error) => Input::ReadFailed(stream_failed(error)),
         };
@@ -679,6 +843,12 @@ impl State {
         self.events_in_run = 0;
         self.bytes_in_run = 0;
     }
+
+    /// Whether data, or the end of it, is here already and may be delivered.
+    fn has_data(&self) -> bool {
+        self.tls.as_ref().is_some_and(|it| it.has_incoming())
+            && self.machine.reading() == Reading::Deliver
+    }
 }
 
 impl Source for Inner {
@@ -690,7 +860,7 @@ impl Source for Inner {
         self.locked(|state, after| {
             state.writable |= ready.writable;
             let reading = state.machine.reading();
-            if ready.writable || reading == Reading::Discard {
+            if ready.writable || matches!(reading, Reading::Discard | Reading::Handshake) {
                 self.drive(state, after);
             }
             after.wake |= ready.readable && reading == Reading::Deliver && !state.machine.in_turn();
@@ -751,7 +921,7 @@ impl TcpSocket for Handle {
     }
 
     fn security(&self) -> Security {
-        Security::Plain
+        self.0.security()
     }
 
     fn buffered_amount(&self) -> u64 {
@@ -803,7 +973,7 @@ impl TcpSocket for Handle {
     }
 
     fn upgrade_to_secure(&self) -> Result<(), Error> {
-        Err(not_supported("upgrade"))
+        self.0.upgrade()
     }
 
     fn close(&self) {

@@ -88,6 +88,11 @@ impl Client {
         }
     }
 
+    /// Whether [`config`](Client::config) would answer without loading anything.
+    pub fn is_loaded(&self) -> bool {
+        self.shared.config.get().is_some()
+    }
+
     /// Whether [`session`](Client::session) would take these arguments, without loading anything: for calls that answer at
     /// once.
     ///
@@ -97,6 +102,15 @@ impl Client {
     /// names that are not 1 to 255 bytes long, or too many (65535 bytes in all, one more for each).
     pub fn check(host: &Host, alpn: &[Vec<u8>]) -> Result<(), Error> {
         server_name(host)?;
+        Client::check_alpn(alpn)
+    }
+
+    /// The part of [`check`](Client::check) that is about ALPN, for options of a socket that may never be secure.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidAccessError`, as `check`.
+    pub fn check_alpn(alpn: &[Vec<u8>]) -> Result<(), Error> {
         check_alpn(alpn)
     }
 
@@ -168,7 +182,7 @@ impl fmt::Debug for Client {
         let trust = self.shared.recipe.as_ref().map(|(trust, _)| trust);
         f.debug_struct("Client")
             .field("trust", &trust)
-            .field("loaded", &self.shared.config.get().is_some())
+            .field("loaded", &self.is_loaded())
             .finish_non_exhaustive()
     }
 }

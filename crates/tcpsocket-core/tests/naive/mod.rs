@@ -12,6 +12,7 @@ use crate::world::{Arrival, WRITE_ERROR};
 pub(crate) const KIB64: usize = 65_536;
 pub(crate) const LINGER: u64 = 30_000;
 pub(crate) const LINGER_AFTER_DROP: u64 = 5_000;
+pub(crate) const HANDSHAKE: u64 = 45_000;
 
 /// Payload is cut from here, so that no test makes bytes one by one.
 pub(crate) static PATTERN: LazyLock<Bytes> = LazyLock::new(|| {
@@ -122,6 +123,8 @@ pub(crate) struct Model {
     connected: bool,
     open_untold: bool,
     pub(crate) shaking: bool,
+    /// When a handshake that was started must be done.
+    shaken_by: u64,
     pub(crate) secured: bool,
     /// Waits until the reader has seen what arrived before it.
     pub(crate) waiting_error: Option<ErrorName>,
@@ -174,6 +177,7 @@ impl Model {
             connected: accepted,
             open_untold: false,
             shaking: false,
+            shaken_by: 0,
             secured: false,
             waiting_error: None,
             error: None,
@@ -335,9 +339,14 @@ impl Model {
             }
             Step::Wait(time) => {
                 let until = self.now + time;
-                while let Some(at) = self.expires.filter(|at| *at <= until && !self.released) {
+                while let Some(at) = self.deadline().filter(|at| *at <= until) {
                     self.now = self.now.max(at);
-                    self.linger_expires();
+                    if self.shaking && self.shaken_by <= self.now {
+                        self.fails(ErrorName::NetworkTimeout);
+                    }
+                    if self.expires.is_some_and(|at| at <= self.now) {
+                        self.linger_expires();
+                    }
                     self.settle();
                 }
                 self.now = until;
@@ -451,6 +460,13 @@ impl Model {
         self.armed = false;
     }
 
+    /// When something happens by itself.
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        let handshake = self.shaking.then_some(self.shaken_by);
+        let first = self.expires.into_iter().chain(handshake).min();
+        first.filter(|_| !self.released)
+    }
+
     fn linger_expires(&mut self) {
         self.expires = None;
         if self.output_ended {
@@ -527,7 +543,7 @@ impl Model {
                 continue;
             }
             if self.barrier == Some(self.sent) && !self.shaking && !self.secured {
-                self.shaking = true;
+                (self.shaking, self.shaken_by) = (true, self.now + HANDSHAKE);
                 if self.peer_end.is_some() {
                     // Nobody is there to shake hands with.
                     self.fails(ErrorName::NetworkInterrupt);

@@ -15,6 +15,9 @@ use tcpsocket_core::{Input, Machine, Reading, Release};
 /// More rounds of work than that without an end, and the machine asks for the same thing over and over.
 const SPIN: usize = 2_000;
 
+/// How long a handshake may take: longer than any linger, so that they are told apart.
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(45);
+
 /// What a write fails with; another name than a read's, to tell which of two was returned.
 pub(crate) const WRITE_ERROR: ErrorName = ErrorName::NetworkTimeout;
 
@@ -249,7 +252,8 @@ impl World {
         if machine.wants_tls() {
             assert!(!self.handshaking && !self.secured, "TLS starts once");
             self.handshaking = true;
-            machine.handle(Input::TlsStarted, now);
+            let until = now + HANDSHAKE;
+            machine.handle(Input::TlsStarted { until }, now);
             return true;
         }
         if machine.wants_shutdown() && !(self.secured && self.goodbye_blocked) {
