@@ -10,7 +10,8 @@ use futures_core::Stream;
 
 use crate::{
     Close, Error, ErrorName, Event, ListenRequest, OpenRequest, ReadyState, ServerEvent,
-    ServerSocketOptions, SocketOptions, SocketProvider, TcpServerSocket, TcpSocket,
+    ServerSocketOptions, SocketOptions, SocketProvider, StartTls, TcpServerSocket, TcpSocket,
+    starttls,
 };
 
 /// The mark in bytes: a `send` that brings the buffer over it answers `false` (TX-4).
@@ -203,6 +204,56 @@ pub trait TcpSocketExt: TcpSocket {
             drop(held);
             outcome
         }
+    }
+
+    /// Asks a mail server for STARTTLS and begins TLS: from `Ok` on, whatever is sent leaves inside TLS only.
+    ///
+    /// For a socket that is open in clear, as [`connect`](SocketProviderExt::connect) returns it: nothing sent, nothing read, not
+    /// suspended. It reads the greeting, asks, and calls [`upgrade_to_secure`](TcpSocket::upgrade_to_secure) in the turn in
+    /// which the go-ahead came. The handshake follows by itself (TLS-6): success shows in data, failure in an
+    /// [`Event::Error`] whose name begins with `Security`.
+    ///
+    /// What the server said in clear is forgotten, as the RFCs demand, since it may be anybody's word. Under TLS ask anew:
+    /// `EHLO` in SMTP, `CAPABILITY` in IMAP, `CAPA` in POP3. There is no greeting again.
+    ///
+    /// Sent in clear are `EHLO [127.0.0.1]` and `STARTTLS`; tagged `CAPABILITY` and `STARTTLS`; or `STLS`; and nothing else. The address is
+    /// the same on every machine, so that nothing of this one leaks. Read are at most 128 lines, of 512 bytes each
+    /// (IMAP 8192). There is no limit of time: race this with a timer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future in the middle aborts the socket, [`abort(None)`](TcpSocket::abort), because where the dialogue stood is
+    /// lost. Not polled, it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// After an error the socket is closed, so nobody goes on in clear by accident: it is aborted with the error that is
+    /// returned, unless it was one of the socket itself. Only a socket that is not open, or has TLS already, is left as it
+    /// was, with `InvalidStateError`.
+    ///
+    /// - `SecurityError` if there is no TLS to be had, or something is wrong on the way there: the server does not offer it or refuses
+    ///   it, says that we are logged in already, or sends in clear what nobody asked for yet (CVE-2011-0411). Somebody on the
+    ///   way could cause each of these, so never answer it by going on without TLS.
+    /// - `NetworkError` if the server turns us away, or speaks another protocol.
+    /// - `NetworkInterruptError` if the connection ends.
+    /// - Those of [`send`](TcpSocket::send) and [`upgrade_to_secure`](TcpSocket::upgrade_to_secure), `NotSupportedError` where there is no TLS among them,
+    ///   and the error that ended the socket.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tcpsocket::{
+    ///     Error, SocketOptions, SocketProvider, SocketProviderExt, StartTls, TcpSocket, TcpSocketExt,
+    /// };
+    ///
+    /// async fn submission(net: &dyn SocketProvider, host: &str) -> Result<Arc<dyn TcpSocket>, Error> {
+    ///     let socket = net.connect(host, 587, SocketOptions::new()).await?;
+    ///     socket.starttls(StartTls::Smtp).await?;
+    ///     socket.send_string("EHLO client.example\r\n")?; // leaves under TLS
+    ///     Ok(socket)
+    /// }
+    /// ```
+    fn starttls(&self, protocol: StartTls) -> impl Future<Output = Result<(), Error>> + Send {
+        starttls::starttls(self, protocol)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who decides: gates, the meters they hand out, the control they keep, and resolvers.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -52,7 +53,7 @@ use crate::{Error, Host};
 /// }
 /// ```
 #[async_trait]
-pub trait Gate: Debug + Send + Sync + 'static {
+pub trait Gate: Any + Debug + Send + Sync {
     /// May this host be named at this port? Asked before any lookup.
     ///
     /// What is refused at the first poll is what `open_with` returns; a later refusal arrives as an event (GATE-4).
@@ -68,8 +69,13 @@ pub trait Gate: Debug + Send + Sync + 'static {
     /// May this peer be accepted? A refused peer receives no byte and a reset (GATE-8).
     async fn accept(&self, local: SocketAddr, peer: SocketAddr) -> Result<(), Error>;
 
-    /// Called once for every socket, accepted socket and server, before anything moves. The control may be kept for as
-    /// long as the gate likes; the meter is told what moves.
+    /// Called once for every opened socket, accepted socket and server that was not refused at the call, before anything moves and
+    /// before the program has it (GATE-10). The control may be kept for as long as the gate likes; the meter is told what
+    /// moves.
+    ///
+    /// What is watched may still be under construction: inside `watch` the `Weak` need not upgrade yet. It does from the
+    /// moment that the program has the socket or server, so a gate that wants to end it at once remembers that, and does it in the
+    /// meter, or as soon as it upgrades.
     fn watch(&self, it: Weak<dyn Control>) -> Arc<dyn Meter>;
 }
 

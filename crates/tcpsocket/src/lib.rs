@@ -14,6 +14,7 @@ mod provider;
 mod security;
 mod server;
 mod socket;
+mod starttls;
 mod state;
 
 pub use async_trait::async_trait;
@@ -33,4 +34,5 @@ pub use crate::provider::SocketProvider;
 pub use crate::security::{Secure, Security};
 pub use crate::server::TcpServerSocket;
 pub use crate::socket::TcpSocket;
+pub use crate::starttls::StartTls;
 pub use crate::state::{BinaryType, ReadyState};

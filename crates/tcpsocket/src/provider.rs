@@ -51,3 +51,24 @@ pub trait SocketProvider: Debug + Send + Sync + 'static {
     /// Cancel-safe.
     async fn idle(&self);
 }
+
+/// A shared provider is one, so that what wraps a provider can wrap an `Arc<dyn SocketProvider>`.
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<P: SocketProvider + ?Sized> SocketProvider for Arc<P> {
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+
+    fn open_with(&self, request: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error> {
+        (**self).open_with(request)
+    }
+
+    async fn listen_with(&self, request: ListenRequest) -> Result<Arc<dyn TcpServerSocket>, Error> {
+        (**self).listen_with(request).await
+    }
+
+    async fn idle(&self) {
+        (**self).idle().await;
+    }
+}
