@@ -12,8 +12,10 @@ use crate::failure::tls_failed;
 
 /// The most bytes that one [`Incoming::Data`] holds: 256 KiB.
 pub const MAX_DATA: usize = 256 * 1024;
-/// The most bytes of plaintext that are encrypted at once: 16 KiB, one record.
-pub const MAX_WRITE: usize = 16 * 1024;
+/// The most bytes of plaintext that are encrypted at once: 64 KiB, four records.
+pub const MAX_WRITE: usize = 64 * 1024;
+/// The same under TLS 1.2: 16 KiB, one record, so that a record that could not be made is noticed.
+const MAX_WRITE_TLS12: usize = 16 * 1024;
 /// Up to this size data is copied out rather than keep a larger buffer alive.
 const SMALL: usize = 16 * 1024;
 /// Slices of one gathered write.
@@ -248,7 +250,7 @@ impl Session {
         Ok(written)
     }
 
-    /// Encrypts plaintext, [`MAX_WRITE`] bytes at most, gathered into one record. Returns how many bytes were taken: none during the
+    /// Encrypts plaintext, [`MAX_WRITE`] bytes at most (16 KiB under TLS 1.2), gathered into as few records as it takes. Returns how many bytes were taken: none during the
     /// handshake, after [`close_notify`](Session::close_notify), and while [`wants_write`](Session::wants_write).
     ///
     /// Bytes that were taken count as buffered until [`take_flushed`](Session::take_flushed) tells.
@@ -264,7 +266,10 @@ impl Session {
             return Ok(0);
         }
         let mut cut = [IoSlice::new(&[]); SLICES];
-        let mut room = MAX_WRITE;
+        let mut room = match self.conn.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => MAX_WRITE,
+            _ => MAX_WRITE_TLS12,
+        };
         let mut count = 0;
         for slice in slices.iter().filter(|it| !it.is_empty()).take(SLICES) {
             let len = slice.len().min(room);
