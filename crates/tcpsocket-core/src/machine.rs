@@ -310,7 +310,6 @@ impl Machine {
         self.shown = sum;
         if self.takes_output() {
             self.armed |= sum >= MARK;
-            self.finishing &= data.is_empty(); // the peer has finished, and we have not after all (CL-8)
             self.queue.push(data);
         } else {
             // It has ended and the caller has not been told yet: the same answer, and nowhere to go (TX-23).
@@ -797,7 +796,11 @@ impl Machine {
     }
 
     fn takes_output(&self) -> bool {
-        self.link == Link::Up && !self.shut_down && self.held.is_none() && !self.ends_by_error()
+        self.link == Link::Up
+            && !self.finishing
+            && !self.shut_down
+            && self.held.is_none()
+            && !self.ends_by_error()
     }
 
     /// An error ended it, told or not.

@@ -365,15 +365,12 @@ impl Model {
         if self.turn {
             self.shown = sum;
         }
-        if self.has_ended() || self.output_ended {
+        if self.has_ended() || self.output_ended || self.finishing {
             self.late += len;
         } else {
             let from = self.queued.len() % (1 << 20);
             self.queued.extend_from_slice(&PATTERN[from..from + len]);
             self.armed |= sum >= KIB64;
-            if len > 0 {
-                self.finishing = false;
-            }
         }
         Answer::Sent(sum <= KIB64)
     }
