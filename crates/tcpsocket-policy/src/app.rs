@@ -6,7 +6,7 @@ use crate::{Grant, Level, Manifest};
 
 /// An app: who it is, what its host grants it, and what its manifest claims.
 ///
-/// The *effective level* is the lower of the two, so neither a bold manifest nor a generous host is enough.
+/// The *effective level* is the lower of the two, so neither a bold manifest nor a generous host is enough (PERM-2).
 ///
 /// Clones are the same app and share its [`Grant`]: give one to each guard that the app needs, and keep one to explain
 /// decisions.
@@ -33,7 +33,7 @@ impl App {
     /// An app that its host grants this level.
     ///
     /// The id is the host's word for it and stands in every [`Decision`](crate::Decision). It must come from the host: nothing
-    /// that the app says about itself is believed but its manifest, and that only ever lowers the level.
+    /// that the app says about itself is believed but its manifest, and that only ever lowers the level (PERM-6).
     pub fn new(id: impl AsRef<str>, granted: Level, manifest: Manifest) -> App {
         App {
             id: id.as_ref().into(),
@@ -63,7 +63,7 @@ impl App {
     }
 
     /// Whether the app has the permission `tcp-socket` now: its effective level is privileged or certified, and its manifest
-    /// requests it. A script host shows the interface to those apps only.
+    /// requests it. A script host shows the interface to those apps only (PERM-5).
     ///
     /// What the app may do with it is for a [`Policy`](crate::Policy) to say.
     pub fn has_permission(&self) -> bool {

@@ -116,13 +116,13 @@ impl fmt::Display for Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {
-    /// `grant`: the host has revoked it.
+    /// `grant`: the host has revoked it (PERM-4).
     Grant,
-    /// `level`: a hosted app gets no socket.
+    /// `level`: a hosted app gets no socket (PERM-2).
     Level,
-    /// `manifest`: the permission must be requested.
+    /// `manifest`: the permission must be requested (PERM-3).
     Manifest,
-    /// `low-port`: listening below 1024 takes a certified app.
+    /// `low-port`: listening below 1024 takes a certified app (PERM-7).
     LowPort,
     /// `default`: what the policy says about whatever no rule decides.
     Default,

@@ -12,7 +12,7 @@ use crate::decision::Judged;
 use crate::guard::Guard;
 use crate::{Ask, Level, lock};
 
-/// What a host grants an app, as a handle that changes it while the app runs.
+/// What a host grants an app, as a handle that changes it while the app runs (PERM-4).
 ///
 /// Each change takes every decision about what the app has live once more, and ends what the policy denies now: its sockets and
 /// servers get a `NotAllowedError`, whatever they were doing, also those that the app has dropped and that only flush.

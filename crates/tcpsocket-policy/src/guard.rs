@@ -1,5 +1,6 @@
 //! A provider for one app.
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
@@ -12,13 +13,13 @@ use tcpsocket::{
 
 use crate::app::Standing;
 use crate::decision::Judged;
-use crate::mark::{is_marked, mark, unmark};
+use crate::server::Server;
 use crate::{App, Ask, Audit, Decision, Grant, Level, Policy};
 
 /// Wraps any provider for one app: everything that the app asks for goes by the policy.
 ///
 /// - What is known at the call, the grant, level, manifest and port, is decided before anything else is done, and a refusal is
-///   the call's own `NotAllowedError`. Decisions are taken anew on every call.
+///   the call's own `NotAllowedError` (PERM-9). Decisions are taken anew on every call (PERM-4).
 /// - The guard's gate is in every request, so names, addresses, binds and accepted peers are decided too, as they become known.
 ///   Gates that the app put there are dropped: they would be asked before the guard's, and shown addresses.
 /// - Who resolves is not for the app to choose. A request with a resolver is refused with `NotSupportedError`, and
@@ -148,7 +149,7 @@ impl<P: SocketProvider> SocketProvider for Guarded<P> {
             server.close();
             return Err(refused);
         }
-        Ok(server)
+        Ok(Arc::new(Server::new(server, self.guard.clone())))
     }
 
     async fn idle(&self) {
@@ -172,9 +173,10 @@ fn not_supported(what: &str) -> Error {
     )
 }
 
-/// Those of the gates that guards around this one have added.
+/// Those of the gates that guards around this one have added. The type is private, so no app can make one.
 fn marked(gates: &[Arc<dyn Gate>]) -> Vec<Arc<dyn Gate>> {
-    gates.iter().filter(|it| is_marked(it)).cloned().collect()
+    let ours = |it: &&Arc<dyn Gate>| (&***it as &dyn Any).is::<RequestGate>();
+    gates.iter().filter(ours).cloned().collect()
 }
 
 /// One app under one policy.
@@ -207,6 +209,11 @@ impl Guard {
             self.record(standing, ask, judged);
         }
         judged.answer()
+    }
+
+    /// Whether it is denied now, for those who need not tell.
+    pub(crate) fn denies(&self, ask: &Ask) -> bool {
+        self.judge(self.app.grant().level(), ask).1.is_denied()
     }
 
     /// What the policy says to `ask` under this grant.
@@ -249,12 +256,10 @@ enum Asked {
 
 impl RequestGate {
     fn issue(guard: &Arc<Guard>, asked: Asked) -> Arc<dyn Gate> {
-        let gate = Arc::new(RequestGate {
+        Arc::new(RequestGate {
             guard: guard.clone(),
             asked,
-        });
-        mark(&gate);
-        gate
+        })
     }
 }
 
@@ -296,12 +301,6 @@ impl Gate for RequestGate {
             },
         };
         Grant::watch(&self.guard, ask, it)
-    }
-}
-
-impl Drop for RequestGate {
-    fn drop(&mut self) {
-        unmark(self);
     }
 }
 

@@ -14,11 +14,11 @@ use std::str::FromStr;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// `web`: code that nobody has reviewed, from anywhere. It never gets a socket.
+    /// `web`: code that nobody has reviewed, from anywhere. It never gets a socket (PERM-2).
     Hosted,
-    /// `privileged`: packaged, reviewed and signed. It gets sockets if its manifest requests them.
+    /// `privileged`: packaged, reviewed and signed. It gets sockets if its manifest requests them (PERM-3).
     Privileged,
-    /// `certified`: part of the system. It may also listen on ports below 1024.
+    /// `certified`: part of the system. It may also listen on ports below 1024 (PERM-7).
     Certified,
 }
 

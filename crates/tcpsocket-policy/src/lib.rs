@@ -9,8 +9,8 @@ mod grant;
 mod guard;
 mod level;
 mod manifest;
-mod mark;
 mod policy;
+mod server;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -71,7 +71,7 @@ impl Manifest {
     ///
     /// - `type`: `"web"`, which it is if it is not there, `"privileged"` or `"certified"`.
     /// - `permissions`: an object with a member for each permission that is requested.
-    /// - In it, `tcp-socket`: an object, perhaps with a `description`, a string.
+    /// - In it, `tcp-socket`: an object, perhaps with a `description`, a string (PERM-1).
     ///
     /// # Errors
     ///

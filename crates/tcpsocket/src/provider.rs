@@ -53,6 +53,19 @@ pub trait SocketProvider: Debug + Send + Sync + 'static {
 }
 
 /// A shared provider is one, so that what wraps a provider can wrap an `Arc<dyn SocketProvider>`.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tcpsocket::SocketProvider;
+///
+/// /// Any wrapper.
+/// #[derive(Debug)]
+/// struct Wrapped<P: SocketProvider>(P);
+///
+/// fn for_each_app(shared: &Arc<dyn SocketProvider>) -> Wrapped<Arc<dyn SocketProvider>> {
+///     Wrapped(shared.clone())
+/// }
+/// ```
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<P: SocketProvider + ?Sized> SocketProvider for Arc<P> {

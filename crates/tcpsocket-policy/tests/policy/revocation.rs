@@ -218,6 +218,24 @@ fn an_accepted_socket_that_was_on_its_way_moves_nothing() {
     }
 }
 
+/// The same when the app gets to see it: it is ended before anything of it moves.
+#[test]
+fn an_accepted_socket_that_was_on_its_way_has_ended_when_the_app_gets_it() {
+    let fake = Fake::new();
+    fake.controls_fail.store(true, SeqCst);
+    let (net, grant, log) = guarded(&fake, Privileged);
+    let server = listen(&net, 8080).unwrap();
+    log.take();
+    fake.at(Moment::PeerAdmitted, move || grant.revoke());
+    ready(fake.peer(8080, SocketAddr::from(PEER))).unwrap();
+    let Poll::Ready(Some(ServerEvent::Connect(socket))) = next_of(&*server) else {
+        panic!("no connection");
+    };
+    assert_ended(&*socket);
+    let told = log.lines();
+    assert_eq!(told.len(), 3, "{told:?}");
+}
+
 #[test]
 fn a_grant_forgets_what_is_gone() {
     let fake = Fake::new();
