@@ -48,6 +48,8 @@ pub struct Case {
     pub needs: &'static [Capability],
     /// Capabilities with which it cannot run: it shows that what is not declared is refused.
     pub lacks: &'static [Capability],
+    /// Whether it needs guards: [`Subject::restricted`](crate::Subject::restricted).
+    pub guarded: bool,
     /// One sentence, printed when it fails.
     pub requirement: &'static str,
     /// When its process is killed.
@@ -64,6 +66,7 @@ impl Case {
         level: Level::Must,
         needs: &[],
         lacks: &[],
+        guarded: false,
         requirement: "",
         deadline: Duration::from_secs(10),
         run: |_| Box::pin(async { Err(Failure::new("the case has no body")) }),

@@ -21,15 +21,22 @@ use crate::server::Server;
 use crate::socket::Socket;
 use crate::sync::lock;
 use crate::wait::{self, Bell, Count, PATIENCE};
-use crate::{Capability, End, Failure, Outcome, Peer, Report, Script, Step, World};
+use crate::{
+    App, Capability, End, Failure, Outcome, Peer, Report, Restricted, Script, Step, Subject,
+    TlsReport, Trust, World,
+};
 
 /// The context of one case: the provider under judgement, the world with its peers, and the log.
 #[derive(Clone)]
 pub struct Cx {
     inner: Arc<Inner>,
+    /// What this context opens with: the provider under judgement, or a guard around it.
+    provider: Arc<dyn SocketProvider>,
 }
 
 struct Inner {
+    subject: Arc<dyn Subject>,
+    /// The provider under judgement.
     provider: Arc<dyn SocketProvider>,
     world: Arc<dyn World>,
     bell: Arc<Bell>,
@@ -42,9 +49,16 @@ struct Inner {
 }
 
 impl Cx {
-    pub(crate) fn new(provider: Arc<dyn SocketProvider>, world: Arc<dyn World>, seed: u64) -> Cx {
+    pub(crate) fn new(
+        subject: Arc<dyn Subject>,
+        provider: Arc<dyn SocketProvider>,
+        world: Arc<dyn World>,
+        seed: u64,
+    ) -> Cx {
         Cx {
+            provider: provider.clone(),
             inner: Arc::new(Inner {
+                subject,
                 provider,
                 world,
                 bell: Arc::default(),
@@ -56,9 +70,31 @@ impl Cx {
         }
     }
 
-    /// The provider under judgement.
+    /// The provider under judgement, or the guard that this context stands behind.
     pub fn provider(&self) -> &Arc<dyn SocketProvider> {
-        &self.inner.provider
+        &self.provider
+    }
+
+    /// The same context over another provider: one around that under judgement.
+    pub(crate) fn with(&self, provider: Arc<dyn SocketProvider>) -> Cx {
+        Cx {
+            inner: self.inner.clone(),
+            provider,
+        }
+    }
+
+    /// Whether the subject has guards.
+    pub(crate) fn has_guards(&self) -> bool {
+        let app = App::new(Trust::Privileged);
+        let guard = self.inner.subject.restricted(self.provider.clone(), app);
+        guard.is_some()
+    }
+
+    /// The subject's guard around this provider, for an app.
+    pub(crate) fn restricted(&self, app: App) -> Result<Restricted, Failure> {
+        self.log(format_args!("guard for {app:?}"));
+        let guard = self.inner.subject.restricted(self.provider.clone(), app);
+        guard.ok_or_else(|| Failure::new("a subject that has guards makes none"))
     }
 
     /// Where its peers are.
@@ -268,7 +304,7 @@ impl Cx {
             Some(socket) => socket,
             None => {
                 let echo = self.peer(Script::listen([Step::Accept, Step::Echo]))?;
-                let raw = self.provider().open_with(self.request(&echo)?)?;
+                let raw = self.inner.provider.open_with(self.request(&echo)?)?;
                 let socket = Socket::unlogged(self.clone(), raw);
                 socket.expect("open").await?;
                 socket
@@ -307,7 +343,7 @@ impl Cx {
 impl Debug for Cx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cx")
-            .field("provider", &self.inner.provider)
+            .field("provider", &self.provider)
             .field("seed", &self.inner.seed)
             .finish_non_exhaustive()
     }
@@ -375,6 +411,16 @@ impl Partner {
 
     pub(crate) fn received(&self) -> Vec<u8> {
         self.peer.received()
+    }
+
+    /// What has arrived since TLS began there, as it was on the wire.
+    pub(crate) fn wire(&self) -> Vec<u8> {
+        self.peer.wire()
+    }
+
+    /// What it has seen of TLS.
+    pub(crate) fn tls(&self) -> TlsReport {
+        self.report().tls.unwrap_or_default()
     }
 
     /// Waits until its report says so.

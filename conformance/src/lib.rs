@@ -8,6 +8,7 @@ pub mod cases;
 mod cx;
 mod descriptors;
 mod pattern;
+mod restricted;
 mod runner;
 mod selftest;
 mod server;
@@ -15,6 +16,8 @@ mod socket;
 mod std_world;
 mod subject;
 mod sync;
+mod tls;
+mod underlay;
 mod wait;
 mod warden;
 mod world;
@@ -23,10 +26,15 @@ pub use crate::capability::Capability;
 pub use crate::case::{BoxFuture, Case, Failure, Level, Outcome};
 pub use crate::cases::CASES;
 pub use crate::cx::Cx;
+pub use crate::restricted::{App, Policy, Restricted, Trust};
 pub use crate::runner::Runner;
 pub use crate::selftest::selftest;
 pub use crate::std_world::StdWorld;
 pub use crate::subject::{Setup, Started, Subject};
+pub use crate::tls::{
+    Certificate, Cut, CutBy, TlsAcceptor, TlsClient, TlsReport, TlsServer, TlsSession, TlsVersion,
+    roots,
+};
 pub use crate::world::{End, Peer, Report, Role, Script, Step, World};
 
 /// The `main` of a test target with `harness = false` that judges one or more subjects.

@@ -1,5 +1,7 @@
 //! What a world must be able to do before cases run in it: peers against peers, no provider.
 
+mod tls;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +30,9 @@ pub async fn selftest(world: Arc<dyn World>) -> Outcome {
     it.a_small_window().await?;
     it.talking().await?;
     it.addresses_without_a_peer().await?;
+    if !world.roots().is_empty() {
+        it.tls().await?;
+    }
     it.clock().await?;
     world.clear();
     match world.now() < Duration::from_secs(10) {

@@ -151,6 +151,16 @@ impl Socket {
         self.cx.check_error("resume", self.raw.resume(), error)
     }
 
+    pub(crate) fn upgrade(&self) -> Outcome {
+        self.log("upgrade");
+        Ok(self.raw.upgrade_to_secure()?)
+    }
+
+    pub(crate) fn upgrade_fails(&self, error: &str) -> Outcome {
+        self.cx
+            .check_error("upgrade", self.raw.upgrade_to_secure(), error)
+    }
+
     pub(crate) fn is(&self, state: ReadyState) -> Outcome {
         self.cx.check("ready_state", self.raw.ready_state(), state)
     }
@@ -239,7 +249,10 @@ impl Socket {
                 return self.broken(seen, "a Drain with buffered_amount above 0");
             }
             Event::Error(_) => seen.failed = true,
-            Event::Close(close) if close.clean == seen.failed => {
+            // Under TLS a stream can also end without a goodbye.
+            Event::Close(close)
+                if close.clean == seen.failed && (close.clean || !self.raw.ssl()) =>
+            {
                 return self.broken(seen, "a Close that is clean after an Error or the reverse");
             }
             Event::Close(_) => seen.closed = true,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tcpsocket::{Resolver, SocketProvider};
 
-use crate::{BoxFuture, StdWorld, World};
+use crate::{App, BoxFuture, Restricted, StdWorld, World};
 
 /// An implementation under judgement.
 ///
@@ -44,9 +44,13 @@ pub trait Subject: Send + Sync {
     /// A fresh provider, and the runtime that drives it. Called once in each process.
     fn start(&self, setup: Setup) -> Started;
 
-    /// The same behind the policy layer of the implementation, for area POL. `None`, the default, if there is none.
-    fn restricted(&self, setup: Setup) -> Option<Started> {
-        let _ = setup;
+    /// A guard around `provider` for an app: what the implementation, or the host that it is made for, has to restrict
+    /// half-trusted code. For area PERM. `None`, the default, if there is none.
+    ///
+    /// The provider is the one that [`start`](Subject::start) has made, or one that the kit has put around it; also
+    /// another guard. A case may ask for any number.
+    fn restricted(&self, provider: Arc<dyn SocketProvider>, app: App) -> Option<Restricted> {
+        let _ = (provider, app);
         None
     }
 

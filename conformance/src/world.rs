@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tcpsocket::Bytes;
 
+use crate::{TlsClient, TlsReport, TlsServer};
+
 /// Where peers live: their network, their clock, and the signals by which scripts and cases wait for each other.
 ///
 /// A case names nothing but this, so one that passes on the loopback of a machine can run in a simulated network too.
@@ -42,6 +44,12 @@ pub trait World: Debug + Send + Sync + 'static {
         None
     }
 
+    /// The root certificates, in DER, that the certificates of its peers lead to. None, the default, if its peers do not speak
+    /// TLS; then no case about TLS can run in it.
+    fn roots(&self) -> Vec<Bytes> {
+        Vec::new()
+    }
+
     /// Ends all peers, and returns when nothing is left of them. The clock goes on.
     fn clear(&self);
 }
@@ -54,8 +62,11 @@ pub trait Peer: Debug + Send + Sync + 'static {
     /// What it has seen so far.
     fn report(&self) -> Report;
 
-    /// Everything it has received so far.
+    /// Everything it has received so far, what came inside TLS as plaintext.
     fn received(&self) -> Vec<u8>;
+
+    /// Everything that has arrived since a [`Step::Tls`], as it was on the wire.
+    fn wire(&self) -> Vec<u8>;
 }
 
 /// What a peer is, and what it does.
@@ -161,6 +172,14 @@ pub enum Step {
     Echo,
     /// Writes this again and again, and reads meanwhile, until the stream ends. Refusals to write do not end it.
     Talk(Bytes),
+    /// Shakes hands as the server. From here on, what is read and written goes inside TLS.
+    Tls(TlsServer),
+    /// The same as the client.
+    TlsClient(TlsClient),
+    /// Says inside TLS that its stream ends. [`Fin`](Step::Fin) ends it.
+    CloseNotify,
+    /// Writes all of it below TLS.
+    WriteBelow(Bytes),
     /// Sends FIN, and can still read.
     Fin,
     /// Resets the connection.
@@ -183,12 +202,14 @@ pub struct Report {
     pub local: Option<SocketAddr>,
     /// The other's address in the last connection.
     pub remote: Option<SocketAddr>,
-    /// Bytes received.
+    /// Bytes received, inside TLS or in clear.
     pub received: usize,
     /// Bytes written.
     pub written: usize,
     /// How the other's stream ended, as far as it was read.
     pub end: Option<End>,
+    /// What it has seen of TLS, from [`Step::Tls`] on.
+    pub tls: Option<TlsReport>,
     /// Whether all steps are done.
     pub done: bool,
     /// Why the script ended before its last step.

@@ -68,6 +68,12 @@ static CASES: &[Case] = &[
         needs: &[Capability::Listen],
         ..Case::MUST
     },
+    Case {
+        id: "fake/has-no-guards",
+        requirement: "This needs guards.",
+        guarded: true,
+        ..Case::MUST
+    },
 ];
 
 /// Offers nothing and opens nothing: the cases above do not ask.
@@ -194,6 +200,11 @@ fn every_verdict_is_told(nowhere: &Path) {
             "fake/cannot-run",
             true,
             &["listen is not declared", "0 passed; 0 failed; 1 ignored"],
+        ),
+        (
+            "fake/has-no-guards",
+            true,
+            &["it has no guards", "0 passed; 0 failed; 1 ignored"],
         ),
     ];
     for (id, success, words) in table {

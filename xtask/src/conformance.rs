@@ -5,8 +5,13 @@ use std::sync::Arc;
 use std::thread;
 
 use smol::Executor;
-use tcpsocket_conformance::{Runner, Setup, Started, Subject};
+use tcpsocket::SocketProvider;
+use tcpsocket_conformance::{App, Restricted, Runner, Setup, Started, Subject};
 use tcpsocket_smol::{Loop, Smol};
+use tcpsocket_tls::rustls::pki_types::CertificateDer;
+use tcpsocket_tls::{Client, Trust};
+
+use crate::guards;
 
 /// Passes its arguments on to the kit's runner; `--help` lists them.
 pub(crate) fn run(args: &[String]) -> ExitCode {
@@ -21,6 +26,16 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     .run(args)
 }
 
+/// Believes the world's roots, or the platform's if it has none.
+fn believer(setup: &Setup) -> Client {
+    let roots = setup.roots.iter();
+    let roots = roots.map(|it| CertificateDer::from(it.to_vec()));
+    Client::new(match setup.roots.is_empty() {
+        true => Trust::platform(),
+        false => Trust::nobody().and(roots).expect("roots of the kit"),
+    })
+}
+
 /// No spawner: every send is written through.
 struct OnSmol;
 
@@ -29,8 +44,15 @@ impl Subject for OnSmol {
         "smol"
     }
 
-    fn start(&self, _setup: Setup) -> Started {
-        Started::new(Arc::new(Smol::new()), smol::block_on)
+    fn start(&self, setup: Setup) -> Started {
+        Started::new(
+            Arc::new(Smol::new().with_tls(believer(&setup))),
+            smol::block_on,
+        )
+    }
+
+    fn restricted(&self, provider: Arc<dyn SocketProvider>, app: App) -> Option<Restricted> {
+        guards::restricted(provider, app)
     }
 }
 
@@ -42,10 +64,14 @@ impl Subject for OnOurLoop {
         "smol-loop"
     }
 
-    fn start(&self, _setup: Setup) -> Started {
+    fn start(&self, setup: Setup) -> Started {
         let event_loop = Loop::new().expect("the system has a poller");
-        let provider = Smol::on(&event_loop);
+        let provider = Smol::on(&event_loop).with_tls(believer(&setup));
         Started::new(Arc::new(provider), move |case| event_loop.block_on(case))
+    }
+
+    fn restricted(&self, provider: Arc<dyn SocketProvider>, app: App) -> Option<Restricted> {
+        guards::restricted(provider, app)
     }
 }
 
@@ -57,16 +83,21 @@ impl Subject for OnSpawner {
         "smol-spawner"
     }
 
-    fn start(&self, _setup: Setup) -> Started {
+    fn start(&self, setup: Setup) -> Started {
         let executor = Arc::new(Executor::new());
         for _ in 0..2 {
             let executor = executor.clone();
             thread::spawn(move || smol::block_on(executor.run(smol::future::pending::<()>())));
         }
         let spawner = executor.clone();
-        let provider = Smol::with_spawner(move |task| spawner.spawn(task).detach());
+        let provider =
+            Smol::with_spawner(move |task| spawner.spawn(task).detach()).with_tls(believer(&setup));
         Started::new(Arc::new(provider), move |case| {
             smol::block_on(executor.spawn(case));
         })
+    }
+
+    fn restricted(&self, provider: Arc<dyn SocketProvider>, app: App) -> Option<Restricted> {
+        guards::restricted(provider, app)
     }
 }

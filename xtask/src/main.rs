@@ -2,6 +2,7 @@
 
 mod bench;
 mod conformance;
+mod guards;
 mod servers;
 mod tidy;
 

@@ -5,6 +5,7 @@
 mod clauses;
 mod deps;
 mod licences;
+mod links;
 mod sources;
 
 use std::fmt;
@@ -51,6 +52,7 @@ fn check(root: &Path) -> Result<Report, String> {
     licences::check(&workspace, &mut report);
     clauses::check(&workspace, &mut report);
     sources::check(&workspace, &mut report);
+    links::check(&workspace, &mut report);
     Ok(report)
 }
 

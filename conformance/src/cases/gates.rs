@@ -95,7 +95,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/watch-once",
         clauses: &["GATE-10", "ACC-3"],
         needs: SERVER_GATES,
-        requirement: "watch is called once for an opened socket, a server, and an accepted socket.",
+        requirement: "watch is called once for an opened socket, a server, and an accepted socket, before the program has it.",
         run: |cx| Box::pin(watch_once(cx)),
         ..Case::MUST
     },
@@ -434,10 +434,16 @@ async fn watch_once(cx: Cx) -> Outcome {
     let server = cx
         .listen_with(warden.guards_server(cx.listen_request()?))
         .await?;
+    let reachable = |it: &Warden, n| -> Outcome {
+        let control = it.watch_of(n)?.control;
+        cx.check_that("the control is reachable", control.upgrade().is_some())
+    };
     cx.check("watched with the server", warden.watched().len(), 1)?;
+    reachable(&warden, 0)?;
     cx.peer(Script::dial([Connect(server.address()), Echo]))?;
     let a = server.accept().await?;
     cx.check("watched with an accepted socket", warden.watched().len(), 2)?;
+    reachable(&warden, 1)?;
     a.sends(5, true)?;
     a.expect("data 5").await?;
     cx.check("watched in the end", warden.watched().len(), 2)?;
@@ -445,8 +451,9 @@ async fn watch_once(cx: Cx) -> Outcome {
     let warden = Warden::new(&cx, Answers::default());
     let peer = cx.peer(Script::listen([Accept, Echo]))?;
     let b = cx.open_with(warden.guards(cx.request(&peer)?))?;
+    cx.check("watched with the socket", warden.watched().len(), 1)?;
+    reachable(&warden, 0)?;
     b.expect("open").await?;
-    cx.check("watched", warden.watched().len(), 1)?;
     b.sends(5, true)?;
     b.expect("data 5").await?;
     cx.check("watched", warden.watched().len(), 1)

@@ -10,10 +10,12 @@ mod meters;
 mod names;
 mod opening;
 mod options;
+mod permissions;
 mod receiving;
 mod sending;
 mod servers;
 mod threads;
+mod tls;
 mod turns;
 
 use crate::Case;
@@ -32,6 +34,16 @@ pub const CASES: &[&[Case]] = &[
     meters::CASES,
     names::CASES,
     options::CASES,
+    tls::opening::CASES,
+    tls::certificates::CASES,
+    tls::stream::CASES,
+    tls::closing::CASES,
+    tls::failing::CASES,
+    tls::upgrade::CASES,
+    tls::upgrade_order::CASES,
+    tls::upgrade_failing::CASES,
+    tls::cuts::CASES,
+    permissions::CASES,
     lifecycle::CASES,
     threads::CASES,
     hostile::CASES,

@@ -13,14 +13,19 @@ use crate::descriptors::Descriptors;
 use crate::sync::lock;
 use crate::wait::{self, Bell, PATIENCE};
 use crate::warden::{Answer, Answers, Warden};
-use crate::{Case, Cx, Failure, Outcome, Script, Setup, Step, Subject, World, selftest};
+use crate::{
+    Capability, Case, Cx, Failure, Outcome, Script, Setup, Step, Subject, World, selftest,
+};
+
+/// What can be shown only by peers that speak TLS.
+const TLS: &[Capability] = &[Capability::Secure, Capability::Upgrade, Capability::Alpn];
 
 /// The message of a panic that a case means to happen.
 pub(crate) const INTENDED: &str = "intended by the case";
 
 /// `args`: subject, case, seed.
 pub(super) fn run(
-    subjects: &[Box<dyn Subject>],
+    subjects: &[Arc<dyn Subject>],
     cases: &[&'static Case],
     args: &[String],
 ) -> ExitCode {
@@ -39,8 +44,9 @@ pub(super) fn run(
         }
         let case = cases.iter().find(|it| it.id == case)?;
         let seed = seed.parse().unwrap_or_default();
+        let host = subject.clone();
         Some(alone(&**subject, move |world, provider| {
-            Box::pin(judge(provider, world, case, seed))
+            Box::pin(judge(host, provider, world, case, seed))
         }))
     }));
     let verdict = match judged {
@@ -79,7 +85,10 @@ fn alone(
     body: impl FnOnce(Arc<dyn World>, Arc<dyn SocketProvider>) -> crate::BoxFuture<Verdict>,
 ) -> Option<Verdict> {
     let world = subject.world();
-    let started = subject.start(Setup::default());
+    let started = subject.start(Setup {
+        roots: world.roots(),
+        ..Setup::default()
+    });
     let future = body(world, started.provider.clone());
     let verdict = Arc::new(Mutex::new(None));
     let slot = verdict.clone();
@@ -98,6 +107,7 @@ async fn selftest_verdict(world: Arc<dyn World>) -> Verdict {
 }
 
 async fn judge(
+    subject: Arc<dyn Subject>,
     provider: Arc<dyn SocketProvider>,
     world: Arc<dyn World>,
     case: &'static Case,
@@ -106,9 +116,17 @@ async fn judge(
     if let Some(why) = case.precondition(&provider.capabilities()) {
         return Verdict::Precondition(why);
     }
-    warm_up(&provider, &world).await;
+    let about_tls = |it: &Capability| TLS.contains(it);
+    if case.needs.iter().any(about_tls) && world.roots().is_empty() {
+        return Verdict::Precondition("no peer of the world speaks TLS".to_owned());
+    }
+    let cx = |seed| Cx::new(subject.clone(), provider.clone(), world.clone(), seed);
+    if case.guarded && !cx(seed).has_guards() {
+        return Verdict::Precondition("it has no guards".to_owned());
+    }
+    warm_up(cx(0)).await;
     let before = Descriptors::now();
-    let cx = Cx::new(provider.clone(), world.clone(), seed);
+    let cx = cx(seed);
     let outcome = (case.run)(cx.clone()).await;
     cx.finish();
     drop(cx);
@@ -125,8 +143,9 @@ async fn judge(
 
 /// Opens and closes one connection, behind a gate that waits if there are gates, so that what an implementation makes once
 /// and keeps is there before it is counted. Whether that works is for the cases to judge.
-async fn warm_up(provider: &Arc<dyn SocketProvider>, world: &Arc<dyn World>) {
+async fn warm_up(cx: Cx) {
     const PATIENCE: Duration = Duration::from_secs(1);
+    let (provider, world) = (cx.provider(), cx.world());
     let Ok(peer) = world.peer(Script::listen([Step::Accept, Step::ReadToEnd, Step::Close])) else {
         return;
     };
@@ -135,7 +154,6 @@ async fn warm_up(provider: &Arc<dyn SocketProvider>, world: &Arc<dyn World>) {
         return;
     };
     if provider.capabilities().gates {
-        let cx = Cx::new(provider.clone(), world.clone(), 0);
         let answers = Answers {
             name: Answer::AllowAt("warm"),
             ..Answers::default()

@@ -10,8 +10,8 @@ mod report;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use self::args::Args;
@@ -28,7 +28,7 @@ pub(crate) use self::record::emit;
 /// A case runs in a child process of the same program, so the program must hand its arguments to [`run`](Runner::run)
 /// before it does anything else.
 pub struct Runner {
-    subjects: Vec<Box<dyn Subject>>,
+    subjects: Vec<Arc<dyn Subject>>,
     cases: Vec<&'static Case>,
     prefix: Vec<String>,
     command: Option<String>,
@@ -39,7 +39,7 @@ impl Runner {
     /// A runner of all cases.
     pub fn new(subjects: Vec<Box<dyn Subject>>) -> Runner {
         Runner {
-            subjects,
+            subjects: subjects.into_iter().map(Arc::from).collect(),
             cases: CASES.iter().flat_map(|area| area.iter()).collect(),
             prefix: Vec::new(),
             command: None,

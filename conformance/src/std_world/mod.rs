@@ -1,5 +1,6 @@
 //! The world that the kit ships: the loopback of this machine, with a thread for every peer.
 
+mod link;
 mod peer;
 
 use std::any::Any;
@@ -10,9 +11,11 @@ use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tcpsocket::Bytes;
+
 use self::peer::StdPeer;
 use crate::sync::lock;
-use crate::{Peer, Script, World};
+use crate::{Peer, Script, World, tls};
 
 /// Peers on `std::net`, the clock of the machine.
 ///
@@ -111,6 +114,10 @@ impl World for StdWorld {
             }
         }
         Some(Box::new(taken))
+    }
+
+    fn roots(&self) -> Vec<Bytes> {
+        tls::roots()
     }
 
     fn clear(&self) {

@@ -1,7 +1,7 @@
 //! One peer: a thread that follows its script.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::Shared;
+use super::link::{self, Link};
 use crate::sync::lock;
-use crate::{End, Peer, Report, Role, Script, Step};
+use crate::{CutBy, End, Peer, Report, Role, Script, Step, TlsAcceptor, TlsServer};
 
 /// How often a blocked read or write looks whether the world is being cleared.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -22,14 +23,15 @@ const FULL_AFTER: Duration = Duration::from_millis(60);
 pub(super) struct StdPeer {
     address: SocketAddr,
     role: Role,
-    seen: Mutex<Seen>,
+    pub(super) seen: Mutex<Seen>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
-    report: Report,
+pub(super) struct Seen {
+    pub(super) report: Report,
     received: Vec<u8>,
+    pub(super) wire: Vec<u8>,
 }
 
 impl StdPeer {
@@ -55,7 +57,8 @@ impl StdPeer {
             peer: peer.clone(),
             shared: shared.clone(),
             socket: Some(socket),
-            stream: None,
+            link: None,
+            acceptor: None,
         };
         let thread = thread::spawn(move || {
             actor.play(&script.steps);
@@ -90,6 +93,10 @@ impl Peer for StdPeer {
 
     fn received(&self) -> Vec<u8> {
         lock(&self.seen).received.clone()
+    }
+
+    fn wire(&self) -> Vec<u8> {
+        lock(&self.seen).wire.clone()
     }
 }
 
@@ -131,12 +138,17 @@ fn fill(listener: &Socket, address: SocketAddr) -> io::Result<Vec<Socket>> {
 enum Stop {
     /// The world is being cleared.
     Cleared,
+    /// The connection was cut, as the script wants it.
+    Cut(CutBy),
     Trouble(String),
 }
 
 impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Stop {
-        Stop::Trouble(error.to_string())
+        match link::cut(&error) {
+            Some(by) => Stop::Cut(by),
+            None => Stop::Trouble(error.to_string()),
+        }
     }
 }
 
@@ -145,7 +157,9 @@ struct Actor {
     shared: Arc<Shared>,
     /// Listens, or waits to connect, or only occupies the address.
     socket: Option<Socket>,
-    stream: Option<TcpStream>,
+    link: Option<Link>,
+    /// Kept from one connection to the next, so that sessions can be resumed.
+    acceptor: Option<(TlsServer, TlsAcceptor)>,
 }
 
 impl Actor {
@@ -154,6 +168,10 @@ impl Actor {
             match self.step(step) {
                 Ok(()) => {}
                 Err(Stop::Cleared) => return,
+                Err(Stop::Cut(by)) => match self.after_the_cut(by) {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
                 Err(Stop::Trouble(why)) => {
                     let why = format!("step {at}: {why}");
                     return self.note(|it| it.trouble = Some(why));
@@ -171,7 +189,7 @@ impl Actor {
     fn step(&mut self, step: &Step) -> Result<(), Stop> {
         match step {
             Step::Accept => {
-                self.stream = None;
+                self.link = None;
                 let socket = self.socket.as_ref().ok_or_else(|| no("listener"))?;
                 let (stream, _) = socket.accept()?;
                 if self.shared.clearing() {
@@ -180,7 +198,7 @@ impl Actor {
                 self.connected(stream)
             }
             Step::Connect(to) => {
-                self.stream = None;
+                self.link = None;
                 let socket = match self.socket.take() {
                     Some(socket) => socket,
                     None => bound(self.peer.address.ip(), None)?,
@@ -191,6 +209,7 @@ impl Actor {
             Step::Read(bytes) => self.read(*bytes),
             Step::ReadToEnd => self.read_to_end(),
             Step::Write(bytes) => self.write(bytes, bytes.len(), None).map(drop),
+            Step::WriteBelow(bytes) => self.write_below(bytes),
             Step::WritePieces { bytes, piece } => self.write(bytes, *piece, None).map(drop),
             Step::WriteUntilFull(bytes, signal) => {
                 let done = self.write(bytes, bytes.len(), Some(FULL_AFTER))?;
@@ -199,13 +218,28 @@ impl Actor {
             }
             Step::Echo => self.echo(),
             Step::Talk(bytes) => self.talk(bytes),
-            Step::Fin => Ok(self.stream()?.shutdown(std::net::Shutdown::Write)?),
+            Step::Tls(server) => {
+                let acceptor = self.acceptor(server)?;
+                self.link()?
+                    .begin_tls(|clear| acceptor.session(clear), server.cut)?;
+                self.shake_hands()
+            }
+            Step::TlsClient(client) => {
+                self.link()?
+                    .begin_tls(|clear| client.session(clear), None)?;
+                self.shake_hands()
+            }
+            Step::CloseNotify => {
+                self.link()?.close_notify()?;
+                self.flush()
+            }
+            Step::Fin => Ok(self.link()?.stream().shutdown(Shutdown::Write)?),
             Step::Reset => {
-                let stream = self.stream.take().ok_or_else(|| no("connection"))?;
-                Ok(SockRef::from(&stream).set_linger(Some(Duration::ZERO))?)
+                let link = self.link.take().ok_or_else(|| no("connection"))?;
+                Ok(SockRef::from(link.stream()).set_linger(Some(Duration::ZERO))?)
             }
             Step::Close => {
-                self.stream = None;
+                self.link = None;
                 Ok(())
             }
             Step::Wait(signal) if self.shared.wait(signal) => Ok(()),
@@ -217,8 +251,8 @@ impl Actor {
         }
     }
 
-    fn stream(&self) -> Result<&TcpStream, Stop> {
-        self.stream.as_ref().ok_or_else(|| no("connection"))
+    fn link(&mut self) -> Result<&mut Link, Stop> {
+        self.link.as_mut().ok_or_else(|| no("connection"))
     }
 
     fn connected(&mut self, socket: Socket) -> Result<(), Stop> {
@@ -227,7 +261,7 @@ impl Actor {
         stream.set_read_timeout(Some(GLANCE))?;
         stream.set_write_timeout(Some(GLANCE))?;
         let (local, remote) = (stream.local_addr()?, stream.peer_addr().ok());
-        self.stream = Some(stream);
+        self.link = Some(Link::new(stream, self.peer.clone(), self.shared.clone()));
         self.note(|it| {
             it.connections += 1;
             it.local = Some(local);
@@ -251,8 +285,7 @@ impl Actor {
 
     /// The same, but `None` if nothing came in time.
     fn take_now(&mut self, buffer: &mut [u8]) -> Result<Option<Taken>, Stop> {
-        let mut stream = self.stream()?;
-        let end = match stream.read(buffer) {
+        let end = match self.link()?.read(buffer) {
             Ok(0) => End::Fin,
             Ok(n) => {
                 let mut seen = lock(&self.peer.seen);
@@ -299,8 +332,7 @@ impl Actor {
         let mut moved = Instant::now();
         while done < bytes.len() {
             let to = bytes.len().min(done + piece.max(1));
-            let mut stream = self.stream()?;
-            match stream.write(&bytes[done..to]) {
+            match self.link()?.write(&bytes[done..to]) {
                 Ok(n) => {
                     done += n;
                     moved = Instant::now();
@@ -322,7 +354,73 @@ impl Actor {
                 }
             }
         }
+        self.flush()?;
         Ok(done)
+    }
+
+    /// Tries until the kernel does not let it wait.
+    fn patiently<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Link) -> io::Result<T>,
+    ) -> Result<io::Result<T>, Stop> {
+        loop {
+            match attempt(self.link()?) {
+                Err(error) if is_waiting(&error) && !self.shared.clearing() => {}
+                Err(error) if is_waiting(&error) => return Err(Stop::Cleared),
+                result => return Ok(result),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Stop> {
+        Ok(self.patiently(Link::flush)??)
+    }
+
+    fn write_below(&mut self, mut bytes: &[u8]) -> Result<(), Stop> {
+        while !bytes.is_empty() {
+            let n = self.patiently(|it| it.write_below(bytes))??;
+            bytes = &bytes[n..];
+            self.note(|it| it.written += n);
+        }
+        Ok(())
+    }
+
+    /// That of the last connection, if it was of the same kind.
+    fn acceptor(&mut self, server: &TlsServer) -> Result<TlsAcceptor, Stop> {
+        let kind = TlsServer {
+            cut: None,
+            ..server.clone()
+        };
+        if let Some((_, kept)) = self.acceptor.as_ref().filter(|(of, _)| *of == kind) {
+            return Ok(kept.clone());
+        }
+        let made = TlsAcceptor::new(&kind).map_err(Stop::Trouble)?;
+        self.acceptor = Some((kind, made.clone()));
+        Ok(made)
+    }
+
+    fn shake_hands(&mut self) -> Result<(), Stop> {
+        self.flush()?;
+        while self.link()?.is_handshaking() {
+            let end = match self.patiently(Link::pump)? {
+                Ok(true) => continue,
+                Ok(false) => End::Fin,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => End::Reset,
+                Err(error) => return Err(error.into()),
+            };
+            self.note(|it| it.end = Some(end));
+            return Err(Stop::Trouble("the stream ended in the handshake".into()));
+        }
+        self.flush()
+    }
+
+    /// What is left of a script whose connection was cut.
+    fn after_the_cut(&mut self, by: CutBy) -> Result<(), Stop> {
+        if by == CutBy::Reset {
+            self.link = None;
+            return Ok(());
+        }
+        self.read_to_end()
     }
 
     fn echo(&mut self) -> Result<(), Stop> {
@@ -337,15 +435,13 @@ impl Actor {
 
     fn talk(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         let mut buffer = vec![0; 65_536];
-        self.stream()?
-            .set_read_timeout(Some(Duration::from_millis(1)))?;
-        self.stream()?
-            .set_write_timeout(Some(Duration::from_millis(1)))?;
+        let brief = Some(Duration::from_millis(1));
+        self.link()?.stream().set_read_timeout(brief)?;
+        self.link()?.stream().set_write_timeout(brief)?;
         let mut refused = false;
         loop {
             if !refused {
-                let mut stream = self.stream()?;
-                match stream.write(bytes) {
+                match self.link()?.write(bytes) {
                     Ok(n) => self.note(|it| it.written += n),
                     Err(error) if is_waiting(&error) => {}
                     Err(_) => refused = true,
@@ -377,7 +473,7 @@ fn is_waiting(error: &io::Error) -> bool {
     )
 }
 
-fn is_reset(error: &io::Error) -> bool {
+pub(super) fn is_reset(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted

@@ -15,7 +15,7 @@ use atomic_waker::AtomicWaker;
 use mio::Interest;
 use socket2::SockRef;
 use tcpsocket::{
-    Control, Error, Gate, ListenRequest, Meter, ServerEvent, TcpServerSocket, TcpSocket,
+    Control, Error, ErrorName, Gate, ListenRequest, Meter, ServerEvent, TcpServerSocket, TcpSocket,
     canonical_ip,
 };
 use tcpsocket_core::{Settings, listen_failed};
@@ -330,9 +330,15 @@ impl Inner {
             state.asked = asked;
             return event;
         }
-        // Closed meanwhile: what was not handed out is dropped (SRV-12).
+        // Closed meanwhile: what was not handed out is reset (SRV-12), as `end` does with what it finds.
         drop(state);
-        drop(asked);
+        refuse_all(asked);
+        if let Some(ServerEvent::Connect(socket)) = event {
+            socket.abort(Some(Error::new(
+                ErrorName::NetworkInterrupt,
+                "the server was closed",
+            )));
+        }
         None
     }
 
@@ -355,11 +361,16 @@ impl Inner {
             (listener, std::mem::take(&mut state.asked))
         };
         drop(listener);
-        for Asked { peer, answer } in asked {
-            drop(answer);
-            peer.refuse();
-        }
+        refuse_all(asked);
         self.task.wake();
+    }
+}
+
+/// Nobody wants to know any more whether these are admitted.
+fn refuse_all(asked: Vec<Asked>) {
+    for Asked { peer, answer } in asked {
+        drop(answer);
+        peer.refuse();
     }
 }
 

@@ -95,7 +95,8 @@ const RULES: &[Rule] = &[
     Rule {
         package: "tcpsocket-conformance",
         members: &["tcpsocket"],
-        others: Others::Not(&[RUNTIMES, TLS]),
+        // Its peers speak TLS.
+        others: Others::Not(&[RUNTIMES]),
     },
     Rule {
         package: "tcpsocket-cli",
