@@ -3,28 +3,58 @@
 mod args;
 mod demo;
 mod exit;
+mod help;
+mod listen;
+mod man;
 mod open;
 mod runtime;
+mod session;
+mod trace;
 
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::args::{Args, Command};
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 
 fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Demo => runtime::run(async |net| demo::run(net, &mut std::io::stdout()).await),
-        Command::Open(wanted) => runtime::run(async |net| open::run(net, &wanted).await),
+        Command::Open(wanted) => open::client(&wanted).and_then(|client| {
+            runtime::run_with(client, async |net| open::run(&*net, &wanted).await)
+        }),
+        Command::Listen(wanted) => runtime::run(async |net| listen::run(&*net, &wanted).await),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "tcpsocket", &mut script);
+            Ok(print(&script))
+        }
+        Command::Man => Ok(print(man::page(Args::command()).as_bytes())),
     };
     match outcome.and_then(|ended| ended) {
         Ok(()) => Exit::Fine.into(),
         Err(failure) => {
-            // Nobody is left to be told that nobody can be told.
-            let _ = writeln!(std::io::stderr(), "tcpsocket: {failure}");
+            say(&failure);
             failure.exit().into()
         }
     }
+}
+
+/// Prints what was generated. That the reader left early is no failure: it had what it wanted.
+fn print(text: &[u8]) -> Result<(), Failure> {
+    let mut to = io::stdout();
+    match to.write_all(text).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Local("cannot write the output", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says something that is not output.
+fn say(what: &dyn std::fmt::Display) {
+    // Nobody is left to be told that nobody can be told.
+    let _ = io::stderr().write_all(format!("tcpsocket: {what}\n").as_bytes());
 }

@@ -1,8 +1,11 @@
 //! The judge: reads a log and says what was as specified and what was not. It has no other source.
 
-use tcpsocket::{MARK, ReadyState};
+use std::error::Error as _;
 
-use crate::demo::log::{Log, Side, What};
+use tcpsocket::{Error, ErrorName, MARK, ReadyState};
+use tcpsocket_policy::{Level, Rule};
+
+use crate::demo::log::{Attempt, Call, Log, Side, What};
 
 /// One check and its outcome.
 #[derive(Debug)]
@@ -36,7 +39,7 @@ pub(super) fn judge(log: &Log) -> Vec<Verdict> {
 }
 
 const CHECKS: &[Check] = &[
-    ("the act was played to its end", played_to_its_end),
+    ("the acts were played to their end", played_to_its_end),
     ("the server has what the client sent", |log| {
         arrived(log, Side::Client)
     }),
@@ -51,11 +54,21 @@ const CHECKS: &[Check] = &[
     ("no Error", no_error),
     ("one clean Close on each side", closes),
     ("states move forward, to closed", states),
+    ("a privileged app is refused port 80", low_port_refused),
+    ("its host is told which rule refused it", host_told),
+    ("the app is not told why", app_not_told),
+    ("a certified app is admitted to port 80", low_port_admitted),
+    ("opening to port 80 is free", opening_free),
+    ("the policy explains what the guard does", explained),
 ];
 
 fn played_to_its_end(log: &Log) -> Outcome {
     match &log.cut_short {
-        None => Ok(format!("{} calls and events", log.entries.len())),
+        None => Ok(format!(
+            "{} calls and events, {} of apps",
+            log.entries.len(),
+            log.attempts.len()
+        )),
         Some(why) => Err(why.clone()),
     }
 }
@@ -279,4 +292,88 @@ fn states(log: &Log) -> Outcome {
         }
     }
     Ok("client and server".into())
+}
+
+/// The call that an app of this level made.
+fn attempt(log: &Log, level: Level, call: Call) -> Result<&Attempt, String> {
+    log.attempt(level, call)
+        .ok_or_else(|| format!("the {level} app did not {}", call.name()))
+}
+
+/// What its guard told the privileged app when it asked for port 80. The system may refuse it as well, and then says why.
+fn refusal(log: &Log) -> Result<&Error, String> {
+    let asked = attempt(log, Level::Privileged, Call::Listen)?;
+    match &asked.answer {
+        Err(error) if error.source().is_some() => Err(format!("not by its guard: {error}")),
+        Err(error) if error.name() == ErrorName::NotAllowed => Ok(error),
+        Err(error) => Err(format!("it was told {error}")),
+        Ok(()) => Err("it was not".into()),
+    }
+}
+
+fn low_port_refused(log: &Log) -> Outcome {
+    Ok(format!("it is told {}", refusal(log)?.name()))
+}
+
+fn host_told(log: &Log) -> Outcome {
+    let asked = attempt(log, Level::Privileged, Call::Listen)?;
+    match &asked.told[..] {
+        [it] if !it.is_allowed() && it.rule() == Rule::LowPort => Ok(format!("{}", it.rule())),
+        [] => Err("it is told nothing".into()),
+        [it, ..] => Err(format!("it is told that {it}")),
+    }
+}
+
+fn app_not_told(log: &Log) -> Outcome {
+    let told = refusal(log)?;
+    let hints = ["80", "1024", "port", "certified", "privileged"];
+    match hints.into_iter().find(|it| told.message().contains(it)) {
+        Some(hint) => Err(format!(
+            "{hint:?} is in what it is told: {}",
+            told.message()
+        )),
+        None => Ok("only that its host can tell".into()),
+    }
+}
+
+/// Fails if it was the guard that refused; tells who did, if anybody.
+fn admitted(log: &Log, asked: &Attempt, other: &str) -> Outcome {
+    if let Some(it) = asked.told.iter().find(|it| !it.is_allowed()) {
+        return Err(it.to_string());
+    }
+    if !asked.is_admitted() {
+        return Err("the host was not told that it is".into());
+    }
+    match &asked.answer {
+        Ok(()) => Ok("and nobody else refuses".into()),
+        Err(error) if refusal(log).is_ok_and(|it| it.message() == error.message()) => {
+            Err("the guard refused it, and told its host otherwise".into())
+        }
+        Err(error) => Ok(format!("and {other} says {}", error.name())),
+    }
+}
+
+fn low_port_admitted(log: &Log) -> Outcome {
+    let asked = attempt(log, Level::Certified, Call::Listen)?;
+    admitted(log, asked, "the system")
+}
+
+fn opening_free(log: &Log) -> Outcome {
+    let asked = attempt(log, Level::Privileged, Call::Open)?;
+    admitted(log, asked, "the other end")
+}
+
+fn explained(log: &Log) -> Outcome {
+    if log.attempts.is_empty() {
+        return Err("no app asked for anything".into());
+    }
+    for asked in &log.attempts {
+        if asked.told.first() != Some(&asked.explained) {
+            return Err(format!(
+                "it said that {}, and the guard decided otherwise",
+                asked.explained
+            ));
+        }
+    }
+    Ok(format!("{} calls", log.attempts.len()))
 }

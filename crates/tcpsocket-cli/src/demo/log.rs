@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tcpsocket::{Error, MARK, ReadyState};
+use tcpsocket_policy::{Decision, Level};
 
 /// One of the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,38 @@ impl Tally {
     }
 }
 
+/// What an app behind a guard asked for, and what everybody was told.
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    pub(super) began: Duration,
+    pub(super) ended: Duration,
+    pub(super) level: Level,
+    pub(super) call: Call,
+    pub(super) port: u16,
+    /// What the policy had said about it, before anything was done.
+    pub(super) explained: Decision,
+    /// What the guard told its host meanwhile.
+    pub(super) told: Vec<Decision>,
+    /// What came of it for the app.
+    pub(super) answer: Result<(), Error>,
+}
+
+/// A call of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Listen,
+    Open,
+}
+
+impl Call {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Call::Listen => "listen",
+            Call::Open => "open",
+        }
+    }
+}
+
 /// Everything that happened.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Log {
@@ -111,7 +144,9 @@ pub(super) struct Log {
     pub(super) stuck: Option<u64>,
     /// How long the bulk took, and how much it was.
     pub(super) bulk: Option<(u64, Duration)>,
-    /// Why the act could not be played to its end.
+    /// What apps asked for behind their guards, in order.
+    pub(super) attempts: Vec<Attempt>,
+    /// Why an act could not be played to its end.
     pub(super) cut_short: Option<String>,
 }
 
@@ -132,6 +167,12 @@ impl Log {
         &mut self.received[side as usize]
     }
 
+    /// The call that an app of this level made.
+    pub(super) fn attempt(&self, level: Level, call: Call) -> Option<&Attempt> {
+        let mut attempts = self.attempts.iter();
+        attempts.find(|it| it.level == level && it.call == call)
+    }
+
     /// What happened on one side, in order.
     pub(super) fn of(&self, side: Side) -> impl DoubleEndedIterator<Item = &Entry> {
         self.entries.iter().filter(move |it| it.side == side)
@@ -149,6 +190,13 @@ impl Log {
             .rev()
             .find(|it| it.what.arms() || matches!(it.what, What::Drain));
         last.is_some_and(|it| it.what.arms())
+    }
+}
+
+impl Attempt {
+    /// Whether the guard has told its host of it, and has admitted every step.
+    pub(super) fn is_admitted(&self) -> bool {
+        !self.told.is_empty() && self.told.iter().all(Decision::is_allowed)
     }
 }
 

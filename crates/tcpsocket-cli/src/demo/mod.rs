@@ -1,11 +1,12 @@
-//! `tcpsocket demo`: a client and a server play the whole interface on one stage, over real TCP, and a judge who only reads
-//! the log says whether everything went as specified.
+//! `tcpsocket demo`: a client and a server play the whole interface on one stage, over real TCP, then two apps ask their
+//! guards for a low port, and a judge who only reads the log says whether everything went as specified.
 //!
-//! The parts know little of each other: an act ([`transfer`]) tells the [`stage`] what to do, the stage keeps the
-//! [`log`], [`judge`] reads the log, and [`render`] prints it.
+//! The parts know little of each other: an act ([`transfer`], [`permissions`]) tells the [`stage`] what to do, the stage
+//! keeps the [`log`], [`judge`] reads the log, and [`render`] prints it.
 
 mod judge;
 mod log;
+mod permissions;
 mod render;
 mod stage;
 #[cfg(test)]
@@ -13,11 +14,13 @@ mod tests;
 mod transfer;
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tcpsocket::SocketProvider;
 
 use crate::demo::log::Log;
+use crate::demo::permissions::{Admit, guarded};
 use crate::demo::stage::Stage;
 use crate::exit::Failure;
 
@@ -32,6 +35,8 @@ struct Plan {
     quiet: Duration,
     /// How long an act may take, all in all.
     deadline: Duration,
+    /// How apps are guarded.
+    admit: Admit,
 }
 
 impl Plan {
@@ -40,11 +45,12 @@ impl Plan {
         patience: Duration::from_millis(50),
         quiet: Duration::from_millis(100),
         deadline: Duration::from_secs(30),
+        admit: guarded,
     };
 }
 
 /// Plays every act, prints what happened and what the judge says, and fails if anything was off.
-pub(crate) async fn run(net: &dyn SocketProvider, out: &mut dyn Write) -> Result<(), Failure> {
+pub(crate) async fn run(net: Arc<dyn SocketProvider>, out: &mut dyn Write) -> Result<(), Failure> {
     let log = play(net, Plan::USUAL, out).await.map_err(cannot_print)?;
     let verdicts = judge::judge(&log);
     render::verdicts(out, &verdicts)
@@ -56,12 +62,17 @@ pub(crate) async fn run(net: &dyn SocketProvider, out: &mut dyn Write) -> Result
     }
 }
 
-async fn play(net: &dyn SocketProvider, plan: Plan, out: &mut dyn Write) -> io::Result<Log> {
+async fn play(net: Arc<dyn SocketProvider>, plan: Plan, out: &mut dyn Write) -> io::Result<Log> {
     render::header(out)?;
     let mut stage = Stage::new(net, out);
     stage
         .play(plan.deadline, async |stage| {
             transfer::play(stage, plan).await
+        })
+        .await;
+    stage
+        .play(plan.deadline, async |stage| {
+            permissions::play(stage, plan).await
         })
         .await;
     stage.leave()

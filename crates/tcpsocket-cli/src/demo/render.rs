@@ -5,13 +5,16 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::demo::judge::Verdict;
-use crate::demo::log::{Entry, Log, Side, What};
+use crate::demo::log::{Attempt, Call, Entry, Log, Side, What};
 
 /// A scene with more lines than this is printed in part.
 const LONG: usize = 14;
 
 /// How many lines of a long scene are printed before what is summed up, and after it.
 const KEPT: usize = 5;
+
+/// How long a line of text may be beside the columns of time and side.
+const TEXT: usize = 62;
 
 pub(super) fn header(out: &mut dyn Write) -> io::Result<()> {
     writeln!(
@@ -42,6 +45,41 @@ pub(super) fn scene(out: &mut dyn Write, entries: &[Entry]) -> io::Result<()> {
     print(out, head, When::Known)?;
     print(out, &sum_up(middle), When::Mixed)?;
     print(out, tail, When::Known)
+}
+
+/// Prints what an app asked for, what its host was told of it, and what the app was told.
+pub(super) fn attempt(out: &mut dyn Write, attempt: &Attempt) -> io::Result<()> {
+    let Attempt {
+        began, ended, port, ..
+    } = attempt;
+    let call = format!("{} 127.0.0.1:{port}", attempt.call.name());
+    text(out, *began, "app", &call)?;
+    for decision in &attempt.told {
+        text(out, *began, "host", &decision.to_string())?;
+    }
+    match (&attempt.answer, attempt.call) {
+        (Ok(()), Call::Listen) => text(out, *ended, "app", "it listens"),
+        (Ok(()), Call::Open) => text(out, *ended, "app", "Open"),
+        (Err(error), _) if !attempt.is_admitted() => text(out, *ended, "app", &error.to_string()),
+        (Err(error), Call::Listen) => {
+            text(out, *ended, "system", &error.to_string())?;
+            text(
+                out,
+                *ended,
+                "",
+                "(the guard has admitted it; this is the system's own answer)",
+            )
+        }
+        (Err(error), Call::Open) => {
+            text(out, *ended, "system", &error.to_string())?;
+            text(
+                out,
+                *ended,
+                "",
+                "(the guard has admitted it; this is how the connection ended)",
+            )
+        }
+    }
 }
 
 pub(super) fn verdicts(out: &mut dyn Write, verdicts: &[Verdict]) -> io::Result<()> {
@@ -82,6 +120,18 @@ pub(super) fn summary(out: &mut dyn Write, log: &Log) -> io::Result<()> {
             )?,
             None => writeln!(out, "The kernel took all of it before the server read.")?,
         }
+    }
+    for asked in log.attempts.iter().filter(|it| it.call == Call::Listen) {
+        let (level, port) = (asked.level, asked.port);
+        let whose = match (&asked.answer, asked.is_admitted()) {
+            (Ok(()), _) => "nobody refuses it".to_owned(),
+            (Err(_), false) => "its guard refuses it".to_owned(),
+            (Err(error), true) => format!(
+                "its guard does not refuse it, the system does ({})",
+                error.name()
+            ),
+        };
+        writeln!(out, "Port {port} for a {level} app: {whose}.")?;
     }
     Ok(())
 }
@@ -202,6 +252,37 @@ impl fmt::Display for Line<'_> {
     }
 }
 
+/// Prints text beside the columns of time and side, in as many lines as it takes. Without a side it is a remark.
+fn text(out: &mut dyn Write, at: Duration, side: &str, text: &str) -> io::Result<()> {
+    let mut at = match side {
+        "" => String::new(),
+        _ => format!("{:.1}", millis(at)),
+    };
+    let mut side = side;
+    for line in wrapped(text, TEXT) {
+        let line = format!("{at:>8}  {side:6}  {line}");
+        writeln!(out, "{}", line.trim_end())?;
+        at.clear();
+        side = "";
+    }
+    Ok(())
+}
+
+/// The words of a text, in lines of at most `width` characters where words allow it.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// One line of the timeline, in columns.
 struct Row<'a> {
     at: &'a str,
@@ -287,6 +368,26 @@ mod tests {
                 " 12345.0  client  send, 64.0 KiB: false             open               7",
             ]
         );
+    }
+
+    #[test]
+    fn text_is_wrapped_between_words() {
+        assert_eq!(wrapped("", 5), Vec::<String>::new());
+        assert_eq!(wrapped("ab cd ef", 5), ["ab cd", "ef"]);
+        assert_eq!(wrapped("ab  cdefghij k", 5), ["ab", "cdefghij", "k"]);
+        let mut out = Vec::new();
+        text(
+            &mut out,
+            Duration::from_millis(7),
+            "host",
+            &"word ".repeat(20),
+        )
+        .unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = out.lines().collect();
+        assert!(lines[0].starts_with("     7.0  host    word word"), "{out}");
+        assert!(lines[1].starts_with("                  word word"), "{out}");
+        assert_eq!(lines.len(), 2, "{out}");
     }
 
     #[test]

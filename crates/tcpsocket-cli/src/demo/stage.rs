@@ -1,4 +1,4 @@
-//! The stage: both ends of one connection in one place, every call and event logged.
+//! The stage: both ends of one connection in one place, every call and event logged; and apps, with what they ask for.
 
 use std::future;
 use std::io::{self, Write};
@@ -14,16 +14,22 @@ use tcpsocket::{
     TcpSocketExt,
 };
 
-use crate::demo::log::{Entry, Log, Side, What};
+use crate::demo::log::{Attempt, Entry, Log, Side, What};
 use crate::demo::render;
 
 /// The act cannot go on, for this reason.
 #[derive(Debug)]
 pub(super) struct CutShort(String);
 
+impl CutShort {
+    pub(super) fn new(why: String) -> CutShort {
+        CutShort(why)
+    }
+}
+
 /// What an act is played on.
 pub(super) struct Stage<'a> {
-    net: &'a dyn SocketProvider,
+    net: Arc<dyn SocketProvider>,
     out: &'a mut dyn Write,
     printed: io::Result<()>,
     began: Instant,
@@ -50,7 +56,7 @@ enum Step {
 }
 
 impl<'a> Stage<'a> {
-    pub(super) fn new(net: &'a dyn SocketProvider, out: &'a mut dyn Write) -> Stage<'a> {
+    pub(super) fn new(net: Arc<dyn SocketProvider>, out: &'a mut dyn Write) -> Stage<'a> {
         Stage {
             net,
             out,
@@ -75,7 +81,7 @@ impl<'a> Stage<'a> {
             None
         };
         let played = or(async { Some(act(self).await) }, late).await;
-        self.log.cut_short = match played {
+        let cut_short = match played {
             Some(Ok(())) => None,
             Some(Err(CutShort(why))) => Some(why),
             None => Some(format!(
@@ -83,6 +89,8 @@ impl<'a> Stage<'a> {
                 self.waiting_for
             )),
         };
+        // The first act that fails says why.
+        self.log.cut_short = self.log.cut_short.take().or(cut_short);
     }
 
     /// Ends the last scene, and hands the log out.
@@ -95,6 +103,22 @@ impl<'a> Stage<'a> {
         }
         self.printed?;
         Ok(self.log)
+    }
+
+    /// Where sockets come from.
+    pub(super) fn net(&self) -> &Arc<dyn SocketProvider> {
+        &self.net
+    }
+
+    /// What an act waits for now, should it not come.
+    pub(super) fn awaits(&mut self, what: &'static str) {
+        self.waiting_for = what;
+    }
+
+    /// An app has asked for something, and has its answer.
+    pub(super) fn attempt(&mut self, attempt: Attempt) {
+        self.print(|out| render::attempt(out, &attempt));
+        self.log.attempts.push(attempt);
     }
 
     /// The time since the beginning.

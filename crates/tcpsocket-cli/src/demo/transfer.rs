@@ -1,4 +1,4 @@
-//! The act: a greeting, a bulk under back-pressure, a suspension, and a close that flushes.
+//! The first act: a greeting, a bulk under back-pressure, a suspension, and a close that flushes.
 
 use tcpsocket::Bytes;
 

@@ -1,48 +1,98 @@
-//! `tcpsocket open`: standard input and output are the two directions of one connection.
+//! Standard input and output as the two directions of one connection.
 //!
 //! Back-pressure goes both ways. After `send` answered `false` nothing is taken from the input until `Drain`; while the
 //! output is full the socket is suspended, so that TCP holds the peer back.
 
 mod input;
 mod output;
+mod progress;
 
+use std::fmt;
 use std::future;
 use std::io;
 use std::sync::Arc;
 
 use async_channel::Receiver;
 use futures_lite::future::or;
-use tcpsocket::{
-    BinaryType, Bytes, Event, OpenRequest, SocketOptions, SocketProvider, TcpSocket, TcpSocketExt,
-};
+use tcpsocket::{Bytes, Event, ReadyState, TcpSocket, TcpSocketExt};
 
-use crate::args;
 use crate::exit::Failure;
-use crate::open::output::Output;
+use crate::say;
+use crate::session::output::Output;
+use crate::session::progress::Progress;
 
-/// Opens, copies both ways, and returns after `Close`, when all that arrived is written.
-pub(crate) async fn run(net: &dyn SocketProvider, wanted: &args::Open) -> Result<(), Failure> {
-    let options = SocketOptions::new().binary_type(BinaryType::ArrayBuffer);
-    let request = OpenRequest::new(&wanted.host, wanted.port)?.with_options(options);
+const READING: &str = "cannot read the input";
+const WRITING: &str = "cannot write the output";
+
+/// Standard input and output, for one connection or one after the other.
+pub(crate) struct Pipes {
+    input: Receiver<io::Result<Bytes>>,
+    output: Output,
+    progress: Progress,
+}
+
+impl Pipes {
+    /// Begins to read the input. Progress is not shown if standard error is `taken`.
+    pub(crate) fn start(taken: bool) -> Result<Pipes, Failure> {
+        Ok(Pipes {
+            input: input::start(io::stdin()).map_err(|it| Failure::Local(READING, it))?,
+            output: output::start(io::stdout()).map_err(|it| Failure::Local(WRITING, it))?,
+            progress: Progress::new(!taken),
+        })
+    }
+
+    /// Waits until nobody takes our output any more. Cancel-safe.
+    pub(crate) async fn output_gone(&self) {
+        self.output.gone().await;
+    }
+
+    /// Says something on standard error, where progress may be shown.
+    pub(crate) fn say(&mut self, what: &dyn fmt::Display) {
+        self.progress.clear();
+        say(what);
+    }
+
+    /// Waits until everything is written.
+    pub(crate) async fn finish(self) -> Result<(), Failure> {
+        self.progress.finish();
+        let written = self.output.finish().await;
+        written.map_err(|it| Failure::Local(WRITING, it))
+    }
+}
+
+/// How a session ended that did not fail.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The connection is closed.
+    Closed,
+    /// Nobody reads our output any more.
+    OutputGone,
+}
+
+/// Copies both ways until `Close`. With `close_on_eof` the end of the input closes the connection.
+pub(crate) async fn run(
+    socket: Arc<dyn TcpSocket>,
+    pipes: &mut Pipes,
+    close_on_eof: bool,
+) -> Result<Ended, Failure> {
+    let sending = match socket.ready_state() {
+        ReadyState::Open => Sending::Going,
+        _ => Sending::NotYet,
+    };
     let session = Session {
-        socket: net.open_with(request)?,
-        sending: Sending::NotYet,
-        input: input::start(io::stdin()).map_err(|it| Failure::Local(READING, it))?,
-        output: output::start(io::stdout()).map_err(|it| Failure::Local(WRITING, it))?,
-        close_on_eof: wanted.close_on_eof,
+        socket,
+        sending,
+        pipes,
+        close_on_eof,
         failure: None,
     };
     session.run().await
 }
 
-const READING: &str = "cannot read the input";
-const WRITING: &str = "cannot write the output";
-
-struct Session {
+struct Session<'a> {
     socket: Arc<dyn TcpSocket>,
     sending: Sending,
-    input: Receiver<io::Result<Bytes>>,
-    output: Output,
+    pipes: &'a mut Pipes,
     close_on_eof: bool,
     failure: Option<Failure>,
 }
@@ -64,44 +114,42 @@ enum Step {
     Input(Option<io::Result<Bytes>>),
     /// What the output could not take at once it has taken now.
     Room,
-    /// Nobody reads our output any more.
     OutputGone,
 }
 
-impl Session {
-    async fn run(mut self) -> Result<(), Failure> {
-        loop {
+impl Session<'_> {
+    async fn run(mut self) -> Result<Ended, Failure> {
+        // The connection before this one may have left the output full.
+        if self.pipes.output.is_full() {
+            self.socket.suspend();
+        }
+        let ended = loop {
             match self.step().await {
                 Step::Event(Some(event)) => self.event(event),
-                Step::Event(None) => break,
+                Step::Event(None) => break Ended::Closed,
                 Step::Input(chunk) => self.send(chunk),
                 Step::Room => {
-                    self.output.has_room();
+                    self.pipes.output.has_room();
                     self.keep_first(self.socket.resume());
                 }
                 // Nobody is interested any more: dropping the socket closes it, and waits less than `close` would.
-                Step::OutputGone => break,
+                Step::OutputGone => break Ended::OutputGone,
             }
-        }
-        drop(self.socket);
-        let written = self.output.finish().await;
-        match self.failure {
-            Some(failure) => Err(failure),
-            None => written.map_err(|it| Failure::Local(WRITING, it)),
-        }
+        };
+        self.failure.map_or(Ok(ended), Err)
     }
 
     /// The output comes first and the socket last: both others are bounded by it, so none can starve another.
     async fn step(&self) -> Step {
         let output = async {
-            match self.output.room().await {
+            match self.pipes.output.room().await {
                 Ok(()) => Step::Room,
                 Err(output::Gone) => Step::OutputGone,
             }
         };
         let input = async {
             match self.sending {
-                Sending::Going => Step::Input(self.input.recv().await.ok()),
+                Sending::Going => Step::Input(self.pipes.input.recv().await.ok()),
                 _ => future::pending().await,
             }
         };
@@ -114,11 +162,14 @@ impl Session {
             Event::Open => self.sending = Sending::Going,
             Event::Drain if self.sending == Sending::Full => self.sending = Sending::Going,
             Event::Data(data) => self.receive(data.into_bytes()),
-            Event::Error(error) => self.keep_first(Err(error)),
+            Event::Error(error) => {
+                self.sending = Sending::Over;
+                self.keep_first(Err(error));
+            }
             Event::Close(close) => {
                 self.sending = Sending::Over;
                 if !close.clean {
-                    self.failure.get_or_insert(Failure::Truncated);
+                    self.failure.get_or_insert_with(Failure::cut_off);
                 }
             }
             _ => {}
@@ -126,21 +177,29 @@ impl Session {
     }
 
     fn receive(&mut self, data: Bytes) {
-        if !self.output.put(data) {
+        self.pipes.progress.received(data.len());
+        if !self.pipes.output.put(data) {
             self.socket.suspend();
         }
     }
 
     fn send(&mut self, chunk: Option<io::Result<Bytes>>) {
         match chunk {
-            Some(Ok(chunk)) => match self.socket.send(chunk) {
-                Ok(true) => {}
-                Ok(false) => self.sending = Sending::Full,
-                Err(error) => {
-                    self.keep_first(Err(error));
-                    self.stop_sending(true);
+            Some(Ok(chunk)) => {
+                let len = chunk.len();
+                match self.socket.send(chunk) {
+                    Ok(more) => {
+                        self.pipes.progress.sent(len);
+                        if !more {
+                            self.sending = Sending::Full;
+                        }
+                    }
+                    Err(error) => {
+                        self.keep_first(Err(error));
+                        self.stop_sending(true);
+                    }
                 }
-            },
+            }
             Some(Err(error)) => {
                 self.failure.get_or_insert(Failure::Local(READING, error));
                 self.stop_sending(true);

@@ -72,10 +72,20 @@ impl Output {
             }
         };
         let gone = async {
-            self.chunks.closed().await;
+            self.gone().await;
             Err(Gone)
         };
         or(taken, gone).await
+    }
+
+    /// Waits until the output takes no more. Cancel-safe.
+    pub(super) async fn gone(&self) {
+        self.chunks.closed().await;
+    }
+
+    /// Whether a chunk is held.
+    pub(super) fn is_full(&self) -> bool {
+        self.held.is_some()
     }
 
     pub(super) fn has_room(&mut self) {

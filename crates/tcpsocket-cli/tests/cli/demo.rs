@@ -30,7 +30,11 @@ fn the_timeline_is_in_columns_and_short() {
     let mut seen = 0;
     for row in rows {
         let side = row.get(10..16).unwrap_or_default();
-        assert!(["side  ", "client", "server"].contains(&side), "{row:?}");
+        let sides = [
+            "side  ", "client", "server", "app   ", "host  ", "system", "      ",
+        ];
+        assert!(sides.contains(&side), "{row:?}");
+        assert!(row.chars().count() <= 80, "{row:?}");
         seen += 1;
     }
     assert!((20..80).contains(&seen), "{seen} rows\n{output}");
