@@ -191,6 +191,7 @@ pub struct Machine {
     /// Whether the caller ever saw it open.
     opened: bool,
     finishing: bool,
+    cut_short: bool,
     shut_down: bool,
     /// A write error, kept until the reader has reached the end of what arrived (D10's order; CL-9).
     held: Option<Error>,
@@ -227,6 +228,7 @@ impl Machine {
             open_due: false,
             opened: false,
             finishing: false,
+            cut_short: false,
             shut_down: false,
             held: None,
             fault: None,
@@ -421,6 +423,7 @@ impl Machine {
         match why {
             None => {
                 self.close(now);
+                self.cut_short = true;
                 self.drop_output();
                 if !matches!(self.tls, Tls::Off | Tls::On) {
                     self.reset = true;
@@ -539,6 +542,12 @@ impl Machine {
             && self.queue.is_empty()
             && matches!(self.tls, Tls::Off | Tls::On)
             && self.wants_release().is_none()
+    }
+
+    /// Whether `abort` has cut the output short: what a layer above TCP still has to say does not have to be said, if that would take
+    /// time.
+    pub fn is_cut_short(&self) -> bool {
+        self.cut_short
     }
 
     /// What to do with input.

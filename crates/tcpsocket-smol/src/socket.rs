@@ -461,7 +461,10 @@ impl Inner {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => *writable = false,
                     Err(error) => machine.handle(Input::WriteFailed(stream_failed(error)), now),
                 }
-            } else if machine.wants_shutdown() && !ciphertext {
+            } else if machine.wants_shutdown() && (!ciphertext || machine.is_cut_short()) {
+                if let (true, Some(tls)) = (ciphertext, tls) {
+                    tls.ended(); // the goodbye would have to wait for the kernel (CL-4)
+                }
                 let done = match stream.finish() {
                     Ok(()) => Input::ShutDown,
                     Err(error) => Input::ShutDownFailed(stream_failed(error)),

@@ -143,6 +143,7 @@ pub(crate) struct Model {
     room: usize,
     broken: bool,
     goodbye_blocked: bool,
+    aborted: bool,
     peer_finished: bool,
     now: u64,
 }
@@ -191,6 +192,7 @@ impl Model {
             room: 0,
             broken: false,
             goodbye_blocked: false,
+            aborted: false,
             peer_finished: false,
             now: 0,
         }
@@ -412,6 +414,7 @@ impl Model {
             return;
         }
         self.close();
+        self.aborted = true;
         self.drop_output();
         if self.barrier.is_some() && !self.secured {
             self.give_up = true;
@@ -547,7 +550,7 @@ impl Model {
                 }
                 continue;
             }
-            let blocked = self.secured && self.goodbye_blocked;
+            let blocked = self.secured && self.goodbye_blocked && !self.aborted;
             if (self.finishing || closing)
                 && self.held() == 0
                 && unprotected

@@ -256,7 +256,8 @@ impl World {
             machine.handle(Input::TlsStarted { until }, now);
             return true;
         }
-        if machine.wants_shutdown() && !(self.secured && self.goodbye_blocked) {
+        let waits = self.secured && self.goodbye_blocked && !machine.is_cut_short();
+        if machine.wants_shutdown() && !waits {
             assert!(!self.shut_down, "the output ends once");
             if self.broken {
                 machine.handle(Input::ShutDownFailed(error(WRITE_ERROR)), now);
