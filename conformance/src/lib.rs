@@ -13,6 +13,7 @@ mod runner;
 mod selftest;
 mod server;
 mod socket;
+mod specification;
 mod std_world;
 mod subject;
 mod sync;
@@ -29,6 +30,7 @@ pub use crate::cx::Cx;
 pub use crate::restricted::{App, Policy, Restricted, Trust};
 pub use crate::runner::Runner;
 pub use crate::selftest::selftest;
+pub use crate::specification::{SPECIFICATION, page};
 pub use crate::std_world::StdWorld;
 pub use crate::subject::{Setup, Started, Subject};
 pub use crate::tls::{

@@ -42,6 +42,7 @@ pub const CASES: &[&[Case]] = &[
     tls::upgrade::CASES,
     tls::upgrade_order::CASES,
     tls::upgrade_failing::CASES,
+    tls::upgrade_stalling::CASES,
     tls::cuts::CASES,
     permissions::CASES,
     lifecycle::CASES,

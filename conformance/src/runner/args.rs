@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use super::glob;
 
 pub(super) const USAGE: &str = "\
-usage: [--subject NAME]... [--filter GLOB]... [--list] [--seed N] [--json FILE] [--jobs N]
+usage: [--subject NAME]... [--filter GLOB]... [--list] [--seed N] [--json FILE] [--html FILE] [--jobs N]
 
   --subject NAME  judge this subject only
   --filter GLOB   only cases whose id matches; without a * it is enough that the id contains it
   --list          print the cases and their clauses
   --seed N        the seed of the bytes that are sent
   --json FILE     write the findings there, too
+  --html FILE     write a page about them: a row for each clause, a column for each subject
   --jobs N        processes at once, 2 if not given";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +23,7 @@ pub(super) struct Args {
     pub(super) help: bool,
     pub(super) seed: u64,
     pub(super) json: Option<PathBuf>,
+    pub(super) html: Option<PathBuf>,
     pub(super) jobs: usize,
 }
 
@@ -34,6 +36,7 @@ impl Args {
             help: false,
             seed: 1,
             json: None,
+            html: None,
             jobs: 2,
         };
         let mut words = words.iter();
@@ -51,6 +54,7 @@ impl Args {
                 "--filter" => args.filters.push(value()?),
                 "--seed" => args.seed = number(word, &value()?)?,
                 "--json" => args.json = Some(value()?.into()),
+                "--html" => args.html = Some(value()?.into()),
                 "--jobs" | "--test-threads" => args.jobs = number(word, &value()?)?,
                 "--list" => args.list = true,
                 "--help" | "-h" => args.help = true,
@@ -89,10 +93,11 @@ mod tests {
     #[test]
     fn options_with_and_without_equals_sign() {
         let args =
-            parse("--subject a --subject=b --filter tx* --seed 9 --jobs=3 --json f").unwrap();
+            parse("--subject a --subject=b --filter tx* --seed 9 --jobs=3 --json f --html=g")
+                .unwrap();
         assert_eq!(args.subjects, ["a", "b"]);
         assert_eq!((args.seed, args.jobs), (9, 3));
-        assert_eq!(args.json, Some("f".into()));
+        assert_eq!((args.json, args.html), (Some("f".into()), Some("g".into())));
         assert!(!args.list);
     }
 

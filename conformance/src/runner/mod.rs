@@ -33,6 +33,7 @@ pub struct Runner {
     prefix: Vec<String>,
     command: Option<String>,
     expectations: PathBuf,
+    specification: String,
 }
 
 impl Runner {
@@ -44,6 +45,7 @@ impl Runner {
             prefix: Vec::new(),
             command: None,
             expectations: PathBuf::from("conformance/expectations"),
+            specification: "docs/spec".into(),
         }
     }
 
@@ -68,6 +70,12 @@ impl Runner {
     /// Where the known failures of each subject are listed; `conformance/expectations` if this is not called.
     pub fn expectations(mut self, directory: impl Into<PathBuf>) -> Runner {
         self.expectations = directory.into();
+        self
+    }
+
+    /// Where the page of findings finds the specification, a path or an address; `docs/spec` if this is not called.
+    pub fn specification(mut self, at: impl Into<String>) -> Runner {
+        self.specification = at.into();
         self
     }
 
@@ -129,6 +137,10 @@ impl Runner {
         }
         if let Some(path) = &args.json {
             std::fs::write(path, report::json(&all, args.seed))
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        if let Some(path) = &args.html {
+            std::fs::write(path, report::html(&all, args.seed, &self.specification))
                 .map_err(|error| format!("{}: {error}", path.display()))?;
         }
         let filtered = self.cases.len() - cases.len();

@@ -583,7 +583,7 @@ impl Inner {
         }
         if let Some(at) = up {
             let (_, stream) = dialing.attempts.swap_remove(at);
-            if let Some(tls) = tls {
+            if let (true, Some(tls)) = (machine.ssl(), tls) {
                 tls.connected(dialing.connector.until());
             }
             *link = Link::Up(stream);

@@ -73,7 +73,7 @@ impl Tls {
         self.roots = Roots::Loaded(outcome);
     }
 
-    /// TCP is connected, and this is when the connect timeout is over.
+    /// TCP is connected for TLS from the first byte, and this is when the connect timeout is over.
     pub(crate) fn connected(&mut self, until: Instant) {
         self.until = Some(until);
     }

@@ -24,6 +24,7 @@ pub(super) fn check(workspace: &Workspace, report: &mut Report) {
             });
         }
     }
+    places_of_clauses(workspace, report);
     let Some(summary) = workspace.file(SUMMARY) else {
         report.check(false, SUMMARY, 1, || "the book has no contents".into());
         return;
@@ -36,6 +37,33 @@ pub(super) fn check(workspace: &Workspace, report: &mut Report) {
         report.check(listed.contains(&page.path), &page.path, 1, || {
             format!("{SUMMARY} does not list this page")
         });
+    }
+}
+
+/// The kit's own idea of where a clause stands.
+fn places_of_clauses(workspace: &Workspace, report: &mut Report) {
+    const KIT: &str = "conformance/src/specification.rs";
+    let Some(kit) = workspace.file(KIT) else {
+        return;
+    };
+    let cases = tcpsocket_conformance::CASES.iter().copied().flatten();
+    let clauses: BTreeSet<&str> = cases.flat_map(|it| it.clauses).copied().collect();
+    for clause in clauses {
+        let wrong = match tcpsocket_conformance::page(clause) {
+            None => Some("no area has it".to_owned()),
+            // From the root.
+            Some(page) => wrong(workspace, &root_of(kit), &page),
+        };
+        report.check(wrong.is_none(), KIT, 1, || {
+            format!("{clause}: {}", wrong.unwrap_or_default())
+        });
+    }
+}
+
+fn root_of(file: &File) -> File {
+    File {
+        path: "a page at the root".into(),
+        text: file.text.clone(),
     }
 }
 

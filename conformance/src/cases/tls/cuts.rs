@@ -48,7 +48,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
 ];
 
 const CLEAR: usize = 10;
-const SECRET: usize = 5000;
+const BEHIND: usize = 5000;
 const ANSWER: usize = 3000;
 
 /// The peer answers before it has read, so that cuts in the stream meet output as well as input.
@@ -58,7 +58,7 @@ fn script(cx: &Cx, upgrade: bool, tls: TlsServer) -> Script {
     steps.extend([
         Tls(tls),
         Write(cx.bytes(ANSWER)),
-        Read(SECRET),
+        Read(BEHIND),
         CloseNotify,
         Fin,
         ReadToEnd,
@@ -71,7 +71,7 @@ async fn begin(cx: &Cx, upgrade: bool, peer: &Partner) -> Result<Socket, Failure
         let a = cx.open(peer).await?;
         a.sends(CLEAR, true)?;
         a.upgrade()?;
-        a.sends(SECRET, true)?;
+        a.sends(BEHIND, true)?;
         return Ok(a);
     }
     opening(cx, peer)
@@ -106,7 +106,7 @@ async fn cuts(cx: Cx, upgrade: bool, by: CutBy) -> Outcome {
 async fn play(cx: &Cx, a: &Socket, upgrade: bool) -> Outcome {
     while let Some(event) = a.next().await? {
         if matches!(event, Event::Open) && !upgrade {
-            a.sends(SECRET, true)?;
+            a.sends(BEHIND, true)?;
         }
         if matches!(event, Event::Close(_)) {
             cx.log(format_args!("ended by {}", text(&event)));

@@ -9,6 +9,7 @@ pub(super) mod stream;
 pub(super) mod upgrade;
 pub(super) mod upgrade_failing;
 pub(super) mod upgrade_order;
+pub(super) mod upgrade_stalling;
 
 /// What these cases have in common.
 mod prelude {
@@ -113,6 +114,16 @@ mod prelude {
         let parts: std::collections::HashSet<_> = secret.chunks_exact(PART).collect();
         let found = seen.windows(PART).any(|part| parts.contains(part));
         cx.check_that("nothing secret is in clear", !found)
+    }
+
+    /// How many bytes wait for an upgrade that fails: enough to arm a drain.
+    pub(super) const SECRET: usize = 70_000;
+
+    /// Nothing of what was sent behind the upgrade came in clear.
+    pub(super) fn kept(cx: &Cx, a: &Socket, peer: &Partner) -> Outcome {
+        let sent = a.sent();
+        not_in_clear(cx, peer, &sent[sent.len() - SECRET..])?;
+        a.buffers(0)
     }
 
     /// Knows one address for every name.

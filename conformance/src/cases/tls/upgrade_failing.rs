@@ -2,7 +2,6 @@
 
 use super::prelude::*;
 
-const TIMEOUT: &[Capability] = &[Capability::Upgrade, Capability::ConnectTimeout];
 const GATES: &[Capability] = &[Capability::Upgrade, Capability::Gates];
 
 pub(in crate::cases) const CASES: &[Case] = &[
@@ -87,42 +86,10 @@ pub(in crate::cases) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
-        id: "upgrade/stalls",
-        clauses: &["TLS-27", "TLS-13", "TLS-14"],
-        needs: TIMEOUT,
-        requirement: "connect_timeout bounds the handshake of an upgrade, wherever it stalls.",
-        run: |cx| Box::pin(stalls(cx)),
-        ..Case::MUST
-    },
-    Case {
-        id: "upgrade/stalls-while-closing",
-        clauses: &["TLS-27", "CL-11"],
-        needs: TIMEOUT,
-        requirement: "connect_timeout bounds the handshake of an upgrade after close, too.",
-        run: |cx| Box::pin(stalls_while_closing(cx)),
-        ..Case::MUST
-    },
-    Case {
-        id: "upgrade/stalls-after-a-drop",
-        clauses: &["TLS-27", "ACT-6", "LIFE-8"],
-        needs: TIMEOUT,
-        requirement: "An upgrade that stalls after the last handle was dropped leaves nothing behind.",
-        run: |cx| Box::pin(stalls_after_a_drop(cx)),
-        ..Case::MUST
-    },
-    Case {
-        id: "upgrade/time-begins-with-the-handshake",
-        clauses: &["TLS-27"],
-        needs: TIMEOUT,
-        requirement: "The time that output before the upgrade takes is none of the handshake's.",
-        run: |cx| Box::pin(time_begins_with_the_handshake(cx)),
-        ..Case::MUST
-    },
-    Case {
         id: "upgrade/aborted",
         clauses: &["CL-4", "CL-18", "TLS-14", "TLS-7"],
         needs: UPGRADE,
-        requirement: "abort during an upgrade drops what waits for it; nothing of that leaves in clear.",
+        requirement: "abort during an upgrade resets, and drops what waits for it; nothing of that leaves in clear.",
         run: |cx| Box::pin(aborted(cx)),
         ..Case::MUST
     },
@@ -136,9 +103,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
     },
 ];
 
-const SECRET: usize = 70_000;
-
-/// Upgrades, with so many bytes in clear before and [`SECRET`] ones behind.
+/// Upgrades, with so many bytes in clear before and [`SECRET`] ones behind it.
 async fn upgraded(cx: &Cx, peer: &Partner, clear: usize) -> Result<Socket, Failure> {
     let a = cx.open(peer).await?;
     if clear > 0 {
@@ -147,13 +112,6 @@ async fn upgraded(cx: &Cx, peer: &Partner, clear: usize) -> Result<Socket, Failu
     a.upgrade()?;
     a.sends(SECRET, false)?;
     Ok(a)
-}
-
-/// Nothing of what was sent behind the upgrade came in clear.
-fn kept(cx: &Cx, a: &Socket, peer: &Partner) -> Outcome {
-    let sent = a.sent();
-    not_in_clear(cx, peer, &sent[sent.len() - SECRET..])?;
-    a.buffers(0)
 }
 
 async fn refused_certificate(cx: Cx) -> Outcome {
@@ -350,91 +308,6 @@ async fn of_what_has_ended(cx: Cx) -> Outcome {
     Ok(())
 }
 
-/// Scripts of peers that stall in the handshake of an upgrade behind ten bytes.
-fn stalling() -> [Script; 3] {
-    let begun = Bytes::from_static(&[22, 3, 3]);
-    [
-        Script::listen([Accept]),
-        Script::listen([Accept, Read(60), Write(begun)]),
-        Script::listen([Accept, Read(10), Tls(server().cut(200, CutBy::Silence))]),
-    ]
-}
-
-async fn briefly_upgraded(cx: &Cx, peer: &Partner) -> Result<Socket, Failure> {
-    let options = cx.options().connect_timeout(SHORT);
-    let a = cx.open_with(cx.request(peer)?.with_options(options))?;
-    a.expect("open").await?;
-    a.sends(10, true)?;
-    a.upgrade()?;
-    a.sends(SECRET, false)?;
-    Ok(a)
-}
-
-async fn stalls(cx: Cx) -> Outcome {
-    for script in stalling() {
-        let peer = cx.peer(script)?;
-        let began = cx.world().now();
-        let a = briefly_upgraded(&cx, &peer).await?;
-        a.expect("error NetworkTimeoutError, close failed").await?;
-        let took = cx.world().now() - began;
-        cx.check_that("it took as long as it may", took >= SHORT)?;
-        protected(&cx, &a, "handshaking")?;
-        kept(&cx, &a, &peer)?;
-    }
-    Ok(())
-}
-
-async fn stalls_while_closing(cx: Cx) -> Outcome {
-    for script in stalling() {
-        let peer = cx.peer(script)?;
-        let a = briefly_upgraded(&cx, &peer).await?;
-        a.close();
-        a.expect("error NetworkTimeoutError, close failed").await?;
-        kept(&cx, &a, &peer)?;
-    }
-    Ok(())
-}
-
-async fn stalls_after_a_drop(cx: Cx) -> Outcome {
-    for script in stalling() {
-        let peer = cx.peer(script)?;
-        let a = briefly_upgraded(&cx, &peer).await?;
-        let secret = a.sent().split_off(10);
-        drop(a);
-        cx.within("idle", cx.provider().idle()).await?;
-        not_in_clear(&cx, &peer, &secret)?;
-    }
-    Ok(())
-}
-
-async fn time_begins_with_the_handshake(cx: Cx) -> Outcome {
-    // Long against what the kernels still have between them when the handshake may start.
-    let limit = SHORT * 10;
-    let peer = cx.peer(
-        Script::listen([
-            Accept,
-            Wait("read on"),
-            Read(STUCK),
-            Tls(server()),
-            ReadToEnd,
-            CloseNotify,
-            Fin,
-        ])
-        .receive_buffer(32_768),
-    )?;
-    let options = cx.options().connect_timeout(limit);
-    let a = cx.open_with(cx.request(&peer)?.with_options(options))?;
-    a.expect("open").await?;
-    a.sends(STUCK, false)?;
-    a.upgrade()?;
-    a.sends(SECRET, false)?;
-    cx.passes(limit + SHORT).await;
-    a.quiet().await?;
-    cx.signal("read on");
-    a.expect("drain").await?;
-    protected(&cx, &a, "secure")
-}
-
 async fn aborted(cx: Cx) -> Outcome {
     for (why, begun, events) in [
         (None, "begun", "close clean"),
@@ -451,8 +324,7 @@ async fn aborted(cx: Cx) -> Outcome {
         a.abort(why);
         a.expect(events).await?;
         protected(&cx, &a, "handshaking")?;
-        peer.until("it is left alone", |it| it.end.is_some())
-            .await?;
+        peer.ends(End::Reset).await?;
         kept(&cx, &a, &peer)?;
     }
     Ok(())

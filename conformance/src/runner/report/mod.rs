@@ -1,15 +1,23 @@
 //! What people and programs read.
 
+mod html;
+mod json;
+mod table;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::process::{Finding, Verdict};
 use crate::Case;
+use crate::specification::page;
+
+pub(super) use self::html::html;
+pub(super) use self::json::json;
 
 /// How many lines of the end of a long output are shown.
 const TAIL: usize = 40;
 
-pub(super) fn list(cases: &[&Case]) {
+pub(in crate::runner) fn list(cases: &[&Case]) {
     for case in cases {
         println!("{} [{} {}]", case.id, case.level, case.clauses.join(" "));
         println!("    {}", case.requirement);
@@ -17,7 +25,7 @@ pub(super) fn list(cases: &[&Case]) {
     println!("{} cases", cases.len());
 }
 
-pub(super) fn heading(cases: usize, subject: &str, seed: u64) {
+pub(in crate::runner) fn heading(cases: usize, subject: &str, seed: u64) {
     println!("\nrunning {cases} cases against {subject}, seed {seed}");
 }
 
@@ -28,14 +36,14 @@ pub(super) struct InOrder {
 }
 
 impl InOrder {
-    pub(super) fn new(cases: usize) -> InOrder {
+    pub(in crate::runner) fn new(cases: usize) -> InOrder {
         InOrder {
             waiting: (0..cases).map(|_| None).collect(),
             done: Vec::new(),
         }
     }
 
-    pub(super) fn add(&mut self, at: usize, finding: Finding) {
+    pub(in crate::runner) fn add(&mut self, at: usize, finding: Finding) {
         self.waiting[at] = Some(finding);
         while let Some(finding) = self.waiting.get_mut(self.done.len()).and_then(Option::take) {
             println!("case {} ... {}", finding.case.id, word(&finding.verdict));
@@ -43,7 +51,7 @@ impl InOrder {
         }
     }
 
-    pub(super) fn finish(self) -> Vec<Finding> {
+    pub(in crate::runner) fn finish(self) -> Vec<Finding> {
         self.done
     }
 }
@@ -80,7 +88,7 @@ fn is_failure(verdict: &Verdict) -> bool {
 }
 
 /// A verdict with all that is known about it.
-pub(super) fn verdict(verdict: &Verdict) -> String {
+pub(in crate::runner) fn verdict(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Pass => "passed".to_owned(),
         Verdict::Fail(it) if it.expected.is_empty() && it.actual.is_empty() => it.what.clone(),
@@ -105,6 +113,9 @@ fn details(finding: &Finding) -> String {
     let mut out = format!("---- {} ({}) ----\n", case.id, finding.subject);
     let clauses = case.clauses.join(", ");
     let _ = writeln!(out, "{} {clauses}: {}", case.level, case.requirement);
+    let mut pages: Vec<_> = case.clauses.iter().filter_map(|it| page(it)).collect();
+    pages.dedup();
+    let _ = writeln!(out, "see {}", pages.join(", "));
     let _ = writeln!(out, "{}", verdict(&finding.verdict));
     for (title, lines) in [
         (
@@ -132,7 +143,7 @@ fn details(finding: &Finding) -> String {
 }
 
 /// Prints the failures and the last line; whether all is well.
-pub(super) fn summary(
+pub(in crate::runner) fn summary(
     all: &[Finding],
     complaints: &[String],
     filtered: usize,
@@ -149,6 +160,7 @@ pub(super) fn summary(
     for complaint in complaints {
         println!("expectations: {complaint}");
     }
+    println!("\n{}", table::areas(all));
     let precondition = count(|it| matches!(it, Verdict::Precondition(_)));
     let known = count(|it| matches!(it, Verdict::Known { .. }));
     println!("\nprecondition not met: {precondition}; known failures: {known}");
@@ -162,75 +174,48 @@ pub(super) fn summary(
     failed == 0
 }
 
-/// The findings for programs; the shape is that of `wptreport.json`.
-pub(super) fn json(all: &[Finding], seed: u64) -> String {
-    let results: Vec<_> = all.iter().map(|it| format!("    {}", result(it))).collect();
-    format!(
-        "{{\n  \"run_info\": {{\"kit\": {}, \"os\": {}, \"seed\": {seed}}},\n  \"results\": [\n{}\n  ]\n}}\n",
-        string(env!("CARGO_PKG_VERSION")),
-        string(std::env::consts::OS),
-        results.join(",\n"),
-    )
-}
-
-fn result(finding: &Finding) -> String {
-    let case = finding.case;
-    let strings = |all: &mut dyn Iterator<Item = &str>| {
-        let all: Vec<_> = all.map(string).collect();
-        format!("[{}]", all.join(", "))
-    };
-    let mut fields = vec![
-        ("subject", string(&finding.subject)),
-        ("id", string(case.id)),
-        ("clauses", strings(&mut case.clauses.iter().copied())),
-        ("level", string(&case.level.to_string())),
-        ("status", string(status(&finding.verdict))),
-        ("duration_ms", finding.took.as_millis().to_string()),
-    ];
-    match &finding.verdict {
-        Verdict::Pass => {}
-        Verdict::Fail(it) => {
-            fields.push(("message", string(&it.what)));
-            fields.push(("expected", string(&it.expected)));
-            fields.push(("actual", string(&it.actual)));
-        }
-        other => fields.push(("message", string(&verdict(other)))),
-    }
-    if !matches!(finding.verdict, Verdict::Pass) {
-        let mut log = finding.trail.log.iter().map(String::as_str);
-        fields.push(("trace", strings(&mut log)));
-    }
-    let fields: Vec<_> = fields
-        .iter()
-        .map(|(k, v)| format!("{}: {v}", string(k)))
-        .collect();
-    format!("{{{}}}", fields.join(", "))
-}
-
-fn string(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            c if u32::from(c) < 0x20 => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runner::process::Trail;
+
+    static CASES: [Case; 2] = [
+        Case {
+            id: "first/a",
+            clauses: &["TX-4"],
+            requirement: "What is <sent> arrives.",
+            ..Case::MUST
+        },
+        Case {
+            id: "second/b",
+            clauses: &["TX-4", "CL-8"],
+            requirement: "What ends has ended.",
+            ..Case::MUST
+        },
+    ];
+
+    pub(super) fn finding(subject: &str, case: usize, verdict: Verdict) -> Finding {
+        Finding {
+            subject: subject.into(),
+            case: &CASES[case],
+            verdict,
+            trail: Trail::default(),
+            took: Duration::from_millis(7),
+            rerun: "run it again".into(),
+        }
+    }
 
     #[test]
-    fn strings_are_escaped_for_json() {
-        assert_eq!(string("a\"b\\c\nd\u{1}ü"), "\"a\\\"b\\\\c\\nd\\u0001ü\"");
+    fn a_failure_says_what_was_required_where_that_stands_and_how_to_see_it_again() {
+        let told = details(&finding("one", 1, Verdict::Timeout));
+        for part in [
+            "second/b (one)",
+            "MUST TX-4, CL-8: What ends has ended.",
+            "see docs/spec/sending.md#tx-4-must, docs/spec/closing.md#cl-8-must",
+            "did not end in time",
+            "rerun: run it again",
+        ] {
+            assert!(told.contains(part), "{part:?} is not in {told}");
+        }
     }
 }
