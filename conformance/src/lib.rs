@@ -8,6 +8,7 @@ pub mod cases;
 mod cx;
 mod descriptors;
 mod pattern;
+mod property;
 mod restricted;
 mod runner;
 mod selftest;

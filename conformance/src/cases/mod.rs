@@ -11,6 +11,7 @@ mod names;
 mod opening;
 mod options;
 mod permissions;
+mod properties;
 mod receiving;
 mod sending;
 mod servers;
@@ -48,6 +49,7 @@ pub const CASES: &[&[Case]] = &[
     lifecycle::CASES,
     threads::CASES,
     hostile::CASES,
+    properties::CASES,
 ];
 
 /// What the areas have in common.

@@ -34,6 +34,7 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trail {
     pub(super) log: Vec<String>,
+    pub(super) note: Option<String>,
     pub(super) stderr: String,
 }
 
@@ -78,12 +79,13 @@ pub(super) fn run(args: &[String], deadline: Duration) -> (Verdict, Trail) {
     let text = |it: thread::JoinHandle<Vec<u8>>| {
         String::from_utf8_lossy(&it.join().unwrap_or_default()).into_owned()
     };
-    let (log, verdict) = record::read(&text(stdout));
+    let told = record::read(&text(stdout));
     let trail = Trail {
-        log,
+        log: told.log,
+        note: told.note,
         stderr: text(stderr),
     };
-    let verdict = match (verdict, ended, status) {
+    let verdict = match (told.verdict, ended, status) {
         (Some(verdict), true, _) => verdict,
         (_, false, _) => Verdict::Timeout,
         (None, true, Ok(status)) => {

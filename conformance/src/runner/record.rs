@@ -33,25 +33,37 @@ pub(super) fn emit_verdict(verdict: &Verdict) {
     }
 }
 
-/// The log and the verdict in what a process printed.
-pub(super) fn read(output: &str) -> (Vec<String>, Option<Verdict>) {
-    let mut log = Vec::new();
-    let mut verdict = None;
+/// What a process told.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) log: Vec<String>,
+    /// What a case that passes wants people to know.
+    pub(super) note: Option<String>,
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// Finds the records in what a process printed.
+pub(super) fn read(output: &str) -> Told {
+    let mut told = Told::default();
     for record in output.split(MARK).skip(1) {
         let line = record.lines().next().unwrap_or_default();
         let mut fields = line.split('\t');
         let kind = fields.next().unwrap_or_default();
         let mut next = || unescape(fields.next().unwrap_or_default());
         match kind {
-            "log" => log.push(next()),
-            "pass" => verdict = Some(Verdict::Pass),
-            "fail" => verdict = Some(Verdict::Fail(Failure::compared(next(), next(), next()))),
-            "precondition" => verdict = Some(Verdict::Precondition(next())),
-            "crash" => verdict = Some(Verdict::Crash(next())),
+            "log" => told.log.push(next()),
+            "note" => told.note = Some(next()),
+            "pass" => told.verdict = Some(Verdict::Pass),
+            "fail" => {
+                let failure = Failure::compared(next(), next(), next());
+                told.verdict = Some(Verdict::Fail(failure));
+            }
+            "precondition" => told.verdict = Some(Verdict::Precondition(next())),
+            "crash" => told.verdict = Some(Verdict::Crash(next())),
             _ => {}
         }
     }
-    (log, verdict)
+    told
 }
 
 fn escape(text: &str) -> String {
@@ -95,11 +107,12 @@ mod tests {
     fn records_are_found_between_other_output() {
         let output =
             "noise\n\u{1e}log\tone\nmore noise \u{1e}log\tt\\twö\n\u{1e}fail\ta\tb\\nc\t\n";
-        let (log, verdict) = read(output);
-        assert_eq!(log, ["one", "t\twö"]);
+        let told = read(output);
+        assert_eq!(told.log, ["one", "t\twö"]);
+        assert_eq!(told.note, None);
         let expected = Failure::compared("a", "b\nc", "");
-        assert!(matches!(verdict, Some(Verdict::Fail(it)) if it == expected));
-        assert!(read("nothing at all").1.is_none());
+        assert!(matches!(told.verdict, Some(Verdict::Fail(it)) if it == expected));
+        assert!(read("nothing at all").verdict.is_none());
     }
 
     #[test]

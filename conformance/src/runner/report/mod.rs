@@ -46,7 +46,13 @@ impl InOrder {
     pub(in crate::runner) fn add(&mut self, at: usize, finding: Finding) {
         self.waiting[at] = Some(finding);
         while let Some(finding) = self.waiting.get_mut(self.done.len()).and_then(Option::take) {
-            println!("case {} ... {}", finding.case.id, word(&finding.verdict));
+            let note = finding.trail.note.as_ref();
+            let note = note.map_or_else(String::new, |it| format!(" ({it})"));
+            println!(
+                "case {} ... {}{note}",
+                finding.case.id,
+                word(&finding.verdict)
+            );
             self.done.push(finding);
         }
     }
