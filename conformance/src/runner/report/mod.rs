@@ -224,4 +224,39 @@ mod tests {
             assert!(told.contains(part), "{part:?} is not in {told}");
         }
     }
+
+    /// What every report is made of here: two cases, two subjects, one failure.
+    fn findings() -> Vec<Finding> {
+        let failed = Verdict::Fail(crate::Failure::compared(
+            "the events of socket a",
+            "open, close clean",
+            "open",
+        ));
+        let mut failing = finding("one", 1, failed);
+        failing.trail.log = vec!["open -> ok".into(), "a: event open".into()];
+        failing.trail.stderr = "a warning\n".into();
+        vec![
+            finding("one", 0, Verdict::Pass),
+            failing,
+            finding("two", 0, Verdict::Pass),
+            finding(
+                "two",
+                1,
+                Verdict::Precondition("names is not declared".into()),
+            ),
+        ]
+    }
+
+    #[test]
+    fn reports() {
+        let all = findings();
+        insta::assert_snapshot!("details", details(&all[1]));
+        insta::assert_snapshot!("areas", table::areas(&all));
+        let page = html(&all, 1, "docs/spec").replace(env!("CARGO_PKG_VERSION"), "VERSION");
+        let page = page.replace(std::env::consts::OS, "OS");
+        insta::assert_snapshot!("page", page);
+        let json = json(&all, 1).replace(env!("CARGO_PKG_VERSION"), "VERSION");
+        let json = json.replace(std::env::consts::OS, "OS");
+        insta::assert_snapshot!("json", json);
+    }
 }

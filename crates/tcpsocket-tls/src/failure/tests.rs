@@ -437,3 +437,47 @@ fn dates_are_those_of_the_calendar() {
         assert_eq!(date(seconds(at)), expected, "{at}");
     }
 }
+
+/// What people read, a cause for each name and those that happen most.
+#[test]
+fn messages() {
+    use CertificateError as Cert;
+    use rustls::Error as Tls;
+    let certificate = |it: Cert| Tls::InvalidCertificate(it);
+    let alert = |it: AlertDescription| Tls::AlertReceived(it);
+    let causes = [
+        certificate(Cert::ExpiredContext {
+            time: seconds(2_000_000_000),
+            not_after: seconds(1_000_000_000),
+        }),
+        certificate(Cert::NotValidYetContext {
+            time: seconds(1_000_000_000),
+            not_before: seconds(2_000_000_000),
+        }),
+        certificate(Cert::UnknownIssuer),
+        certificate(Cert::NotValidForNameContext {
+            expected: ServerName::try_from("imap.example.org").unwrap(),
+            presented: vec!["DnsName(\"mail.example.org\")".into()],
+        }),
+        certificate(Cert::InvalidPurpose),
+        certificate(Cert::Revoked),
+        certificate(Cert::BadEncoding),
+        certificate(Cert::BadSignature),
+        certificate(Cert::UnknownRevocationStatus),
+        Tls::NoCertificatesPresented,
+        alert(AlertDescription::CertificateRequired),
+        alert(AlertDescription::ProtocolVersion),
+        alert(AlertDescription::HandshakeFailure),
+        alert(AlertDescription::NoApplicationProtocol),
+        alert(AlertDescription::BadCertificate),
+        Tls::InvalidMessage(InvalidMessage::InvalidContentType),
+        Tls::DecryptError,
+        Tls::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
+        Tls::PeerSentOversizedRecord,
+    ];
+    let lines: Vec<String> = causes
+        .into_iter()
+        .map(|it| tls_failed(&host(), it).to_string())
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
