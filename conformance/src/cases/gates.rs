@@ -572,6 +572,8 @@ async fn accept_refused(cx: Cx) -> Outcome {
                 ..Answers::default()
             },
         );
+        let question = "accept 127.0.0.1 127.0.0.1".to_owned();
+        let asked = || warden.asked().contains(&question);
         let server = cx
             .listen_with(warden.guards_server(cx.listen_request()?))
             .await?;
@@ -582,12 +584,12 @@ async fn accept_refused(cx: Cx) -> Outcome {
             ReadToEnd,
         ]))?;
         cx.signalled(written).await?;
-        server.quiet().await?;
         if later {
-            warden.is_asked("accept 127.0.0.1 127.0.0.1").await?;
+            server.quiet_until("the gate is asked", asked).await?;
             cx.signal("refuse");
-            server.quiet().await?;
         }
+        let ended = || peer.report().end.is_some();
+        server.quiet_until("the peer is refused", ended).await?;
         peer.gets(b"", End::Reset).await?;
         server.quiet().await?;
     }
@@ -608,8 +610,10 @@ async fn accept_given_up(cx: Cx) -> Outcome {
     let peer = cx.peer(Script::dial([Connect(server.address()), ReadToEnd]))?;
     peer.until("it is in the backlog", |it| it.connections == 1)
         .await?;
+    let question = "accept 127.0.0.1 127.0.0.1".to_owned();
+    let asked = || warden.asked().contains(&question);
+    server.quiet_until("the gate is asked", asked).await?;
     server.quiet().await?;
-    warden.is_asked("accept 127.0.0.1 127.0.0.1").await?;
     server.close();
     server.expect("none").await?;
     peer.until("it is disconnected", |it| it.end.is_some())

@@ -343,7 +343,7 @@ impl Actor {
                         return Err(Stop::Cleared);
                     }
                     if patience.is_some_and(|it| moved.elapsed() >= it) {
-                        break;
+                        return Ok(done); // what is encrypted leaves with the rest
                     }
                 }
                 Err(error) => {

@@ -13,6 +13,7 @@ pub(super) mod upgrade_stalling;
 
 /// What these cases have in common.
 mod prelude {
+    use std::collections::HashSet;
     use std::net::{IpAddr, SocketAddr};
 
     use tcpsocket::{Host, Resolver, Secure, Security, SocketOptions, async_trait};
@@ -111,8 +112,14 @@ mod prelude {
             Some(_) => at.wire(),
             None => at.received(),
         };
-        let parts: std::collections::HashSet<_> = secret.chunks_exact(PART).collect();
-        let found = seen.windows(PART).any(|part| parts.contains(part));
+        let parts: HashSet<_> = secret.chunks_exact(PART).collect();
+        // Most places are passed over by their first two bytes; the peers of some cases receive megabytes.
+        let pair = |it: &[u8]| usize::from(it[0]) << 8 | usize::from(it[1]);
+        let mut begins = vec![false; 1 << 16];
+        parts.iter().for_each(|it| begins[pair(it)] = true);
+        let found = seen
+            .windows(PART)
+            .any(|it| begins[pair(it)] && parts.contains(it));
         cx.check_that("nothing secret is in clear", !found)
     }
 

@@ -229,6 +229,7 @@ async fn suspended_holds_the_peer_back(cx: Cx) -> Outcome {
     let a = open(&cx, &peer).await?;
     a.suspend();
     cx.signal("write");
+    peer.until("it writes", |it| it.written > 1 << 20).await?;
     cx.signalled("full").await?;
     cx.check_that("it was stopped", peer.report().written < STUCK)?;
     a.quiet().await?;
