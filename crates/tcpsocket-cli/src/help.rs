@@ -63,7 +63,6 @@ pub(crate) const LISTEN: Page = Page {
     ],
     examples: &[
         ("Take one file, and end", "tcpsocket listen 4000 > copy"),
-        ("Let one client have a file", "tcpsocket listen 4000 < file"),
         (
             "Show what each client of port 8080 sends",
             "tcpsocket listen --keep 8080",

@@ -43,12 +43,13 @@ async fn serve(
         if wanted.trace {
             socket = Traced::accepted(socket);
         }
+        let peer = format!("{} port {}", socket.host(), socket.port());
         match session::run(socket, pipes, false).await {
             Ok(Ended::OutputGone) => break,
             ended if !wanted.keep => return ended.map(drop),
             Ok(Ended::Closed) => {}
             // One peer's failure is not the next one's.
-            Err(failure) => pipes.say(&failure),
+            Err(failure) => say(&format_args!("{failure} ({peer})")),
         }
     }
     Ok(())

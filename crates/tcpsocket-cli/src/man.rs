@@ -146,7 +146,7 @@ fn exit_status(page: &mut Roff) {
     }
     paragraph(
         page,
-        "A failure is one line on standard error, which begins with the name of the error.",
+        "A failure is one line on standard error; one of a connection begins with the name of its error.",
     );
 }
 

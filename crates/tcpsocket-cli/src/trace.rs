@@ -34,15 +34,15 @@ pub(crate) struct Traced {
 impl Traced {
     pub(crate) fn opened(socket: Arc<dyn TcpSocket>) -> Arc<dyn TcpSocket> {
         let what = format!("open {} {}", socket.host(), socket.port());
-        Traced::new(socket, what)
+        Traced::around(socket, what)
     }
 
     pub(crate) fn accepted(socket: Arc<dyn TcpSocket>) -> Arc<dyn TcpSocket> {
         let what = format!("accepted from {} {}", socket.host(), socket.port());
-        Traced::new(socket, what)
+        Traced::around(socket, what)
     }
 
-    fn new(socket: Arc<dyn TcpSocket>, what: String) -> Arc<dyn TcpSocket> {
+    fn around(socket: Arc<dyn TcpSocket>, what: String) -> Arc<dyn TcpSocket> {
         let traced = Traced {
             socket,
             begun: Instant::now(),
@@ -53,6 +53,12 @@ impl Traced {
     }
 
     fn tell(&self, what: impl fmt::Display) {
+        self.tell_security();
+        self.print(&what);
+    }
+
+    /// No event tells that a handshake is over, so this looks whenever there is an occasion.
+    fn tell_security(&self) {
         if self.socket.ssl()
             && !self.secure.load(Relaxed)
             && let Security::Secure(agreed) = self.socket.security()
@@ -60,13 +66,15 @@ impl Traced {
         {
             self.print(&Agreed(&agreed));
         }
-        self.print(&what);
     }
 
     /// What has no bounded length stands last, so that the columns are straight.
     fn print(&self, what: &dyn fmt::Display) {
         let at = self.begun.elapsed().as_secs_f64() * 1e3;
-        let (state, buffered) = (self.socket.ready_state(), self.socket.buffered_amount());
+        let (state, buffered) = (
+            self.socket.ready_state().as_str(),
+            self.socket.buffered_amount(),
+        );
         print(format_args!("{at:>9.1}  {state:<10} {buffered:>9}  {what}"));
     }
 
@@ -152,6 +160,7 @@ impl TcpSocket for Traced {
 
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let polled = self.socket.poll_event(cx);
+        self.tell_security();
         match &polled {
             Poll::Ready(Some(Event::Open)) => self.tell("Open"),
             Poll::Ready(Some(Event::Drain)) => self.tell("Drain"),

@@ -201,7 +201,7 @@ impl Eq for Host {}
 
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.canonical)
+        f.pad(&self.canonical)
     }
 }
 

@@ -39,7 +39,7 @@ impl ReadyState {
 
 impl fmt::Display for ReadyState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.pad(self.as_str())
     }
 }
 
@@ -68,6 +68,6 @@ impl BinaryType {
 
 impl fmt::Display for BinaryType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.pad(self.as_str())
     }
 }

@@ -7,7 +7,6 @@ mod input;
 mod output;
 mod progress;
 
-use std::fmt;
 use std::future;
 use std::io;
 use std::sync::Arc;
@@ -17,7 +16,6 @@ use futures_lite::future::or;
 use tcpsocket::{Bytes, Event, ReadyState, TcpSocket, TcpSocketExt};
 
 use crate::exit::Failure;
-use crate::say;
 use crate::session::output::Output;
 use crate::session::progress::Progress;
 
@@ -46,15 +44,8 @@ impl Pipes {
         self.output.gone().await;
     }
 
-    /// Says something on standard error, where progress may be shown.
-    pub(crate) fn say(&mut self, what: &dyn fmt::Display) {
-        self.progress.clear();
-        say(what);
-    }
-
     /// Waits until everything is written.
     pub(crate) async fn finish(self) -> Result<(), Failure> {
-        self.progress.finish();
         let written = self.output.finish().await;
         written.map_err(|it| Failure::Local(WRITING, it))
     }
@@ -136,6 +127,7 @@ impl Session<'_> {
                 Step::OutputGone => break Ended::OutputGone,
             }
         };
+        self.pipes.progress.end();
         self.failure.map_or(Ok(ended), Err)
     }
 

@@ -8,84 +8,85 @@ const FIRST: Duration = Duration::from_secs(2);
 /// And then so often.
 const EVERY: Duration = Duration::from_millis(500);
 
+/// Of one connection, or of one after the other.
 pub(super) struct Progress {
-    begun: Instant,
-    /// `None` if nobody is to see it.
-    next: Option<Instant>,
-    /// Whether what arrives, and what is sent, appear on the same terminal.
-    beside: Beside,
+    wanted: bool,
+    /// What arrives appears on the same terminal.
+    on_output: bool,
+    now: Moved,
+}
+
+/// What one connection has moved so far.
+#[derive(Default)]
+struct Moved {
+    /// When the first byte was, and when the next line is due.
+    begun: Option<(Instant, Instant)>,
     shown: bool,
     received: u64,
     sent: u64,
 }
 
-struct Beside {
-    output: bool,
-    input: bool,
-}
-
 impl Progress {
-    /// Silent unless it is `wanted`, and standard error is a terminal.
+    /// Silent unless it is `wanted`, and standard error is a terminal. A dialogue with somebody at the terminal is no transfer.
     pub(super) fn new(wanted: bool) -> Progress {
-        let begun = Instant::now();
-        let wanted = wanted && io::stderr().is_terminal();
+        let on_output = io::stdout().is_terminal();
+        let dialogue = on_output && io::stdin().is_terminal();
         Progress {
-            begun,
-            next: wanted.then_some(begun + FIRST),
-            beside: Beside {
-                output: io::stdout().is_terminal(),
-                input: io::stdin().is_terminal(),
-            },
-            shown: false,
-            received: 0,
-            sent: 0,
+            wanted: wanted && io::stderr().is_terminal() && !dialogue,
+            on_output,
+            now: Moved::default(),
         }
     }
 
     pub(super) fn received(&mut self, len: usize) {
-        self.received += len as u64;
-        if self.beside.output {
-            self.clear();
-            self.next = None;
-        }
+        self.now.received += len as u64;
         self.show();
     }
 
     pub(super) fn sent(&mut self, len: usize) {
-        self.sent += len as u64;
+        self.now.sent += len as u64;
         self.show();
     }
 
     fn show(&mut self) {
-        // A dialogue with somebody at the terminal is no transfer.
-        if self.beside.input && self.beside.output {
+        if !self.wanted {
             return;
         }
-        let now = Instant::now();
-        if self.next.is_none_or(|at| now < at) {
+        if self.on_output && self.now.received > 0 {
+            return self.clear();
+        }
+        let time = Instant::now();
+        let (begun, due) = *self.now.begun.get_or_insert((time, time + FIRST));
+        if time < due {
             return;
         }
-        self.next = Some(now + EVERY);
-        self.shown = true;
-        let line = line(self.sent, self.received, now - self.begun);
+        self.now.begun = Some((begun, time + EVERY));
+        self.now.shown = true;
         let mut to = io::stderr();
         // A terminal that is gone is no reason to end the transfer.
-        let _ = write!(to, "\r\x1b[K{line}").and_then(|()| to.flush());
+        let _ = write!(to, "\r\x1b[K{}", self.line(begun)).and_then(|()| to.flush());
+    }
+
+    fn line(&self, begun: Instant) -> String {
+        line(self.now.sent, self.now.received, begun.elapsed())
     }
 
     /// Makes room for something else.
-    pub(super) fn clear(&mut self) {
-        if self.shown {
-            self.shown = false;
+    fn clear(&mut self) {
+        if self.now.shown {
+            self.now.shown = false;
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }
 
-    pub(super) fn finish(&self) {
-        if self.shown {
-            let line = line(self.sent, self.received, self.begun.elapsed());
-            let _ = writeln!(io::stderr(), "\r\x1b[K{line}");
+    /// The end of a connection, and of its line.
+    pub(super) fn end(&mut self) {
+        if self.now.shown
+            && let Some((begun, _)) = self.now.begun
+        {
+            let _ = writeln!(io::stderr(), "\r\x1b[K{}", self.line(begun));
         }
+        self.now = Moved::default();
     }
 }
 

@@ -1,6 +1,14 @@
 //! The command as its users meet it: the built binary, its input, output and exit code.
 
 mod demo;
+mod failures;
+mod listen;
+mod memory;
 mod open;
 mod pressure;
+mod secure;
+mod starttls;
 mod support;
+mod tls;
+mod trace;
+mod words;

@@ -1,17 +1,16 @@
 //! Back-pressure in `tcpsocket open`: what one side does not take, the other is not asked for.
 
-use std::fs;
 use std::io::Write;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::support::{
-    DEADLINE, MIB, Running, assert_same, in_background, noise, peer, read_all, within,
+    DEADLINE, MIB, Running, assert_same, in_background, noise, peak_memory, peer, read_all, within,
 };
 
 /// How long the other side does not move until it counts as held back. Only a wait that is too short could do harm, and then it
 /// weakens the test, it does not fail it.
-const STALL: Duration = Duration::from_millis(300);
+pub(crate) const STALL: Duration = Duration::from_millis(300);
 
 #[test]
 fn a_peer_that_reads_late_gets_everything_and_the_input_is_held_back() {
@@ -79,13 +78,7 @@ fn output_that_nobody_reads_holds_the_peer_back() {
 /// Far less than what passed through.
 #[track_caller]
 fn open_used_little_memory(open: &Running) {
-    // Only Linux tells.
-    let Ok(status) = fs::read_to_string(format!("/proc/{}/status", open.id())) else {
-        return;
-    };
-    let peak = status.lines().find_map(|it| it.strip_prefix("VmHWM:"));
-    if let Some(kib) = peak.and_then(|it| it.trim().strip_suffix(" kB")) {
-        let kib: usize = kib.trim().parse().unwrap();
+    if let Some(kib) = peak_memory(open.id()) {
         assert!(kib < 24 * 1024, "{kib} KiB at the peak");
     }
 }

@@ -1,10 +1,11 @@
 //! The command as a child, with deadlines for everything, and free ports.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +19,10 @@ pub(crate) struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
-    stderr: Receiver<Vec<u8>>,
+    /// Its lines, with their ends.
+    stderr: Receiver<String>,
+    /// Those that were taken.
+    said: String,
 }
 
 /// The command after it ended.
@@ -37,13 +41,24 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let stderr = child.stderr.take().unwrap();
         Running {
             stdin: child.stdin.take(),
             stdout: child.stdout.take(),
-            stderr: in_background(move || read_all(stderr)),
+            stderr: lines(child.stderr.take().unwrap()),
+            said: String::new(),
             child,
         }
+    }
+
+    /// Starts `listen` on a port that the system chooses, and returns that.
+    pub(crate) fn listen(options: &[&str]) -> (Running, u16) {
+        let mut listen = Running::start(["listen", "0"].iter().chain(options));
+        let line = listen.next_said();
+        let port = line.trim_end().rsplit(':').next().unwrap();
+        let port = port
+            .parse()
+            .unwrap_or_else(|_| panic!("no port in {line:?}"));
+        (listen, port)
     }
 
     pub(crate) fn open(port: u16) -> Running {
@@ -73,11 +88,28 @@ impl Running {
         self.child.id()
     }
 
+    /// Waits for the next line on standard error.
+    #[track_caller]
+    pub(crate) fn next_said(&mut self) -> String {
+        let line = within(&self.stderr, "a line on standard error");
+        self.said += &line;
+        line
+    }
+
     /// Waits for the end. Standard error ends with the process, so it can be waited for with a deadline.
+    #[track_caller]
     pub(crate) fn end(mut self) -> Ended {
-        let stderr = within(&self.stderr, "the command to end");
+        loop {
+            match self.stderr.recv_timeout(DEADLINE) {
+                Ok(line) => self.said += &line,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("waited for the command to end; it said {:?}", self.said)
+                }
+            }
+        }
         let code = self.child.wait().unwrap().code();
-        let stderr = String::from_utf8(stderr).unwrap();
+        let stderr = std::mem::take(&mut self.said);
         Ended { code, stderr }
     }
 }
@@ -95,6 +127,40 @@ impl Ended {
     pub(crate) fn assert_fine(&self) {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""));
     }
+
+    /// Its code, and one line that begins with this name, and says this.
+    #[track_caller]
+    pub(crate) fn assert_failed(&self, code: i32, name: &str, says: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        let mut lines = self.stderr.lines().rev();
+        let last = lines.next().unwrap_or_default();
+        let begins = last.starts_with(&format!("tcpsocket: {name}: "));
+        assert!(begins && last.contains(says), "{says}: {self:?}");
+        let earlier = lines.filter(|it| it.contains("tcpsocket: ")).count();
+        assert_eq!(earlier, 0, "{self:?}");
+    }
+}
+
+/// The most memory that a process has had, in KiB. Only Linux tells.
+pub(crate) fn peak_memory(pid: u32) -> Option<usize> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|it| it.strip_prefix("VmHWM:"))?;
+    peak.trim().strip_suffix(" kB")?.trim().parse().ok()
+}
+
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        loop {
+            let mut line = String::new();
+            match from.read_line(&mut line) {
+                Ok(1..) if tell.send(line).is_ok() => {}
+                _ => return,
+            }
+        }
+    });
+    told
 }
 
 /// Runs something that blocks on a thread.
