@@ -53,7 +53,8 @@ impl Connector {
         }
     }
 
-    /// The address to dial now, if one is due. Ask until there is none.
+    /// The address to dial now, if one is due. Ask until there is none, and tell [`failed`](Connector::failed) of each attempt that comes to
+    /// nothing; the first that connects ends it all.
     pub fn next_dial(&mut self, now: Instant) -> Option<SocketAddr> {
         if now < self.next_at || now >= self.until {
             return None;
@@ -95,7 +96,8 @@ impl Connector {
         self.until
     }
 
-    /// When to ask again, at the latest.
+    /// When to ask [`next_dial`](Connector::next_dial) and [`verdict`](Connector::verdict) again, at the latest. As long as an address is due,
+    /// and so in the beginning, that is in the past: a driver that arms timers looks after it has dialled.
     pub fn next_deadline(&self) -> Instant {
         match self.waiting.is_empty() {
             true => self.until,

@@ -672,6 +672,8 @@ impl Machine {
             Input::ShutDownFailed(error) => match self.inbound {
                 // The peer had finished too; there was nothing left to say.
                 Inbound::Ended { .. } => self.shut_down = true,
+                // It was said already, and a peer that is gone has answered it by a reset (CL-12).
+                _ if self.tls == Tls::On => self.shut_down = true,
                 _ => self.write_failed(error),
             },
             Input::Released => self.link = Link::Down,

@@ -36,6 +36,14 @@ pub(in crate::cases) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "tls/close-after-the-peer-is-gone",
+        clauses: &["CL-12", "CL-9"],
+        needs: SECURE,
+        requirement: "A close whose goodbye meets a peer that has said its own and is gone is clean, read or not.",
+        run: |cx| Box::pin(close_after_the_peer_is_gone(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "tls/truncated",
         clauses: &["CL-12", "CL-6"],
         needs: SECURE,
@@ -140,6 +148,25 @@ async fn goodbye_of_the_peer(cx: Cx) -> Outcome {
         a.check_received(&bytes)?;
         peer.ends(End::Fin).await?;
         cx.check("a goodbye", peer.tls().close_notify, true)?;
+    }
+    Ok(())
+}
+
+async fn close_after_the_peer_is_gone(cx: Cx) -> Outcome {
+    // Often, since the reset that answers the goodbye may come in between two calls or not.
+    for round in ["gone 1", "gone 2", "gone 3", "gone 4", "gone 5"] {
+        let steps = [
+            Accept,
+            Tls(server()),
+            Write("bye".into()),
+            CloseNotify,
+            Close,
+            Signal(round),
+        ];
+        let a = open(&cx, &cx.peer(Script::listen(steps))?).await?;
+        cx.signalled(round).await?;
+        a.close();
+        a.ends(&["close clean"]).await?;
     }
     Ok(())
 }

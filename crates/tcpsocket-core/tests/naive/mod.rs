@@ -558,7 +558,7 @@ impl Model {
                 && !blocked
             {
                 match (self.broken, self.peer_end) {
-                    (true, None) => self.write_fails(WRITE_ERROR),
+                    (true, None) if !self.secured => self.write_fails(WRITE_ERROR),
                     // If both have finished, it does not matter that this could not be said.
                     _ => {
                         self.output_ended = true;
