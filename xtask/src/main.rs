@@ -13,7 +13,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   conformance [--help]    judges our implementations by the clauses of the specification
-  servers [--only NAME]   drives the tcpsocket command against real servers on loopback (redis, nginx)
+  servers [--only NAME]   drives the example clients and the tcpsocket command against real servers on loopback
   bench [--help]          counts system calls, allocations and heap bytes, side by side with plain smol
   tidy [--root DIR]       checks the rules of the house that no compiler checks
 ";

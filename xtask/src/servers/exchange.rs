@@ -1,4 +1,4 @@
-//! One run of `tcpsocket open`: its standard input and output are the two directions of a connection.
+//! Runs of `tcpsocket open`: its standard input and output are the two directions of a connection.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::Ipv4Addr;
@@ -9,23 +9,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use tcpsocket::Bytes;
 
 /// Writes and reads at once, until the peer has closed or the deadline kills the command. `read` must come to the end of
 /// what the peer sends.
 pub(super) fn exchange<T: Send>(
     tool: &Path,
+    options: &[&str],
     port: u16,
     deadline: Duration,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send,
     read: impl FnOnce(&mut dyn BufRead) -> Result<T, String> + Send,
 ) -> Result<T, String> {
-    let mut child = Command::new(tool)
-        .args(["open", &Ipv4Addr::LOCALHOST.to_string(), &port.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("{}: {error}", tool.display()))?;
+    let mut child = open(tool, options, port)?;
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
@@ -90,6 +86,58 @@ pub(super) fn exchange<T: Send>(
             Err(error) => Err(error.to_string()),
         }
     })
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) code: Option<i32>,
+    pub(super) output: String,
+    pub(super) complaints: String,
+}
+
+/// A run with a few words on both sides, which may end in any way but must end by itself.
+pub(super) fn ask(
+    tool: &Path,
+    options: &[&str],
+    port: u16,
+    input: &str,
+    deadline: Duration,
+) -> Result<Ended, String> {
+    let mut child = open(tool, options, port)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may have ended already, and then it does not want to hear anything.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < deadline && matches!(child.try_wait(), Ok(None)) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let in_time = !matches!(child.try_wait(), Ok(None));
+    let _ = child.kill();
+    let output = child.wait_with_output().map_err(|it| it.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let ended = Ended {
+        code: output.status.code(),
+        output: text(&output.stdout),
+        complaints: text(&output.stderr),
+    };
+    match in_time {
+        true => Ok(ended),
+        false => Err(format!("no end within {deadline:?}: {ended:?}")),
+    }
+}
+
+fn open(tool: &Path, options: &[&str], port: u16) -> Result<Child, String> {
+    Command::new(tool)
+        .arg("open")
+        .args(options)
+        .args([Ipv4Addr::LOCALHOST.to_string(), port.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{}: {error}", tool.display()))
 }
 
 /// Runs `work`, then tells whether it went well.
@@ -165,6 +213,16 @@ impl Noise {
         }
     }
 
+    /// The same as parts, for the clients.
+    pub(super) fn parts(mut self, size: usize) -> impl Iterator<Item = Bytes> + Send {
+        std::iter::from_fn(move || {
+            let mut part = vec![0; size];
+            let len = self.read(&mut part).ok()?;
+            part.truncate(len);
+            (len > 0).then(|| part.into())
+        })
+    }
+
     pub(super) fn digest(self) -> [u8; 32] {
         let mut hasher = Sha256::new();
         let mut noise = self;
@@ -194,7 +252,7 @@ impl Read for Noise {
 /// Throughput for the eye, not for a gate.
 pub(super) fn rate(bytes: u64, start: Instant) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
-    format!("{:.0} MiB/s, ", mib / start.elapsed().as_secs_f64())
+    format!("{:.0} MiB/s", mib / start.elapsed().as_secs_f64())
 }
 
 #[cfg(test)]
@@ -218,7 +276,7 @@ mod tests {
         read: impl FnOnce(&mut dyn BufRead) -> Result<T, String> + Send,
     ) -> Result<T, String> {
         let deadline = Duration::from_millis(300);
-        exchange(Path::new(tool), 7, deadline, |_| Ok(()), read)
+        exchange(Path::new(tool), &[], 7, deadline, |_| Ok(()), read)
     }
 
     #[test]

@@ -2,12 +2,21 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const START: Duration = Duration::from_secs(10);
+
+/// How long a server may take to end when it is asked to.
+const END: Duration = Duration::from_secs(3);
+
+/// The servers that run, and the folders that are there: for an end in a hurry.
+static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Looks where servers are, which is not always on a user's `PATH`.
 pub(super) fn find(binary: &str) -> Option<PathBuf> {
@@ -16,6 +25,35 @@ pub(super) fn find(binary: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from))
         .map(|folder| folder.join(binary))
         .find(|it| it.is_file())
+}
+
+/// The same for what was found a moment ago.
+pub(super) fn program(binary: &str) -> Result<PathBuf, String> {
+    find(binary).ok_or_else(|| format!("{binary} is gone"))
+}
+
+/// Whether we are root, whom some servers ask for users of their own.
+pub(super) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0)
+}
+
+/// The name and the numbers of the user that we are, or as root of this one.
+pub(super) fn user(as_root: &str) -> Result<(String, u32, u32), String> {
+    let own = fs::metadata("/proc/self").map_err(|it| format!("/proc/self: {it}"))?;
+    let users = fs::read_to_string("/etc/passwd").map_err(|it| format!("/etc/passwd: {it}"))?;
+    let found = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let uid: u32 = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        let wanted = if is_root() {
+            name == as_root
+        } else {
+            uid == own.uid()
+        };
+        wanted.then(|| (name.to_owned(), uid, gid))
+    });
+    found.ok_or_else(|| format!("there is no user {as_root}, or none with our own number"))
 }
 
 /// A temporary folder, removed at its end.
@@ -27,57 +65,76 @@ impl Folder {
         let name = format!("tcpsocket-servers-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        held(&FOLDERS).push(path.clone());
         Ok(Folder(path))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
+
+    /// Writes a file, and says where it is.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf, String> {
+        let file = self.0.join(name);
+        match fs::write(&file, text) {
+            Ok(()) => Ok(file),
+            Err(error) => Err(format!("{}: {error}", file.display())),
+        }
+    }
+
+    /// Makes a folder in it that belongs to this user, and says where it is.
+    pub(super) fn folder_of(&self, name: &str, uid: u32, gid: u32) -> Result<PathBuf, String> {
+        let folder = self.0.join(name);
+        let made = fs::create_dir_all(&folder)
+            .and_then(|()| std::os::unix::fs::chown(&folder, Some(uid), Some(gid)));
+        match made {
+            Ok(()) => Ok(folder),
+            Err(error) => Err(format!("{}: {error}", folder.display())),
+        }
+    }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+        held(&FOLDERS).retain(|it| *it != self.0);
     }
 }
 
 /// A running server, ended by its own pid.
 #[derive(Debug)]
 pub(super) struct Server {
-    pub(super) port: u16,
+    /// Where it listens: as many as were asked for.
+    pub(super) ports: Vec<u16>,
     child: Child,
-    /// What the checks must know about the server's content.
-    pub(super) digest: Option<[u8; 32]>,
 }
 
 impl Server {
-    /// Starts what `command` describes for a port, and waits until it accepts connections. Its output goes to a log in
-    /// the folder.
+    /// Starts what `command` describes for `count` ports, and waits until it accepts connections on each. Its output goes to a
+    /// log in the folder.
     pub(super) fn start(
         folder: &Folder,
-        command: impl Fn(u16) -> Result<Command, String>,
+        count: usize,
+        command: impl Fn(&[u16]) -> Result<Command, String>,
     ) -> Result<Server, String> {
-        // The port was free a moment ago; somebody may have taken it since, and then the server ends.
+        // The ports were free a moment ago; somebody may have taken one since, and then the server ends.
         let mut why = String::new();
         for _ in 0..3 {
-            let port = free_port().map_err(|error| format!("no free port: {error}"))?;
+            let ports = free_ports(count).map_err(|error| format!("no free port: {error}"))?;
             let log = folder.path().join("log");
             let out = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
             let err = out
                 .try_clone()
                 .map_err(|error| format!("{}: {error}", log.display()))?;
-            let mut command = command(port)?;
+            let mut command = command(&ports)?;
             let child = command
                 .stdin(Stdio::null())
                 .stdout(out)
                 .stderr(err)
                 .spawn()
                 .map_err(|error| format!("{command:?}: {error}"))?;
-            let mut server = Server {
-                port,
-                child,
-                digest: None,
-            };
+            held(&RUNNING).push(child.id());
+            let mut server = Server { ports, child };
             match server.wait_until_ready() {
                 Ok(()) => return Ok(server),
                 Err(message) => {
@@ -89,13 +146,20 @@ impl Server {
         Err(why)
     }
 
+    /// The first port, which is the only one of most servers.
+    pub(super) fn port(&self) -> u16 {
+        self.ports[0]
+    }
+
     fn wait_until_ready(&mut self) -> Result<(), String> {
         let start = Instant::now();
+        let mut waiting = self.ports.clone();
         while start.elapsed() < START {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("the server ended at once ({status})"));
             }
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() {
+            waiting.retain(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_err());
+            if waiting.is_empty() {
                 return Ok(());
             }
             sleep(Duration::from_millis(10));
@@ -105,14 +169,45 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Asked to end first: a server that has children ends them.
     fn drop(&mut self) {
+        let id = self.child.id();
+        signal(id, "TERM");
+        let begun = Instant::now();
+        while begun.elapsed() < END && matches!(self.child.try_wait(), Ok(None)) {
+            sleep(Duration::from_millis(5));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        held(&RUNNING).retain(|it| *it != id);
     }
 }
 
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+/// Asks every server that still runs to end, and removes every folder.
+pub(super) fn end_all() {
+    for id in held(&RUNNING).drain(..) {
+        signal(id, "TERM");
+    }
+    for folder in held(&FOLDERS).drain(..) {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+fn held<T>(list: &'static Mutex<Vec<T>>) -> MutexGuard<'static, Vec<T>> {
+    list.lock().unwrap_or_else(|it| it.into_inner())
+}
+
+/// The shell has `kill` built in, where there is no command of that name.
+fn signal(id: u32, name: &str) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "kill -s \"$0\" \"$1\"", name, &id.to_string()]);
+    let _ = shell.stderr(Stdio::null()).status();
+}
+
+fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
+    // Held together, so that they differ.
+    let held: std::io::Result<Vec<TcpListener>> = (0..count)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .collect();
+    held?.iter().map(|it| Ok(it.local_addr()?.port())).collect()
 }

@@ -1,0 +1,133 @@
+//! Protocols in which one side speaks at a time.
+
+use std::sync::Arc;
+
+use tcpsocket::{
+    Bytes, Error, SocketOptions, SocketProvider, SocketProviderExt, StartTls, TcpSocket,
+    TcpSocketExt,
+};
+
+use crate::{Received, left, next_data};
+
+/// When TLS begins. Never is no choice: both of the protocols here carry passwords and letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// With the first byte.
+    Tls,
+    /// After a few words in clear.
+    StartTls,
+}
+
+/// Two sides that take turns: what IMAP and SMTP have in common.
+///
+/// Whoever speaks waits for the other to have taken it ([`send`](Conversation::send)), and whoever listens is not read ahead of,
+/// since a socket that nobody polls is not read.
+#[derive(Debug)]
+pub struct Conversation {
+    socket: Arc<dyn TcpSocket>,
+    received: Received,
+}
+
+impl Conversation {
+    /// A conversation over this socket, which is open.
+    pub fn over(socket: Arc<dyn TcpSocket>) -> Conversation {
+        Conversation {
+            socket,
+            received: Received::new(),
+        }
+    }
+
+    /// Connects, protected. After STARTTLS the greeting is behind us; with TLS from the first byte, it is still to come.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](SocketProviderExt::connect) and [`starttls`](TcpSocketExt::starttls).
+    pub async fn connect(
+        net: &dyn SocketProvider,
+        host: &str,
+        port: u16,
+        protection: Protection,
+        protocol: StartTls,
+    ) -> Result<Conversation, Error> {
+        let implicit = protection == Protection::Tls;
+        let options = SocketOptions::new().use_secure_transport(implicit);
+        let socket = net.connect(host, port, options).await?;
+        if !implicit {
+            socket.starttls(protocol).await?;
+        }
+        Ok(Conversation::over(socket))
+    }
+
+    /// Sends, and if it is better to wait, waits until everything is with the kernel.
+    ///
+    /// A server that answers before it has heard everything is listened to afterwards: what it says is held back
+    /// meanwhile. It must not say more than fits into a pipe before it listens again, which is what taking turns means.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub async fn send(&self, data: impl Into<Bytes>) -> Result<(), Error> {
+        if !self.socket.send(data.into())? {
+            self.socket.writable().await?;
+        }
+        Ok(())
+    }
+
+    /// The next line, without its end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Received::line`]; `NetworkInterruptError` if the server leaves.
+    pub async fn line(&mut self, longest: usize) -> Result<String, Error> {
+        loop {
+            match self.received.line(longest)? {
+                Some(line) => return Ok(line),
+                None => self.more().await?,
+            }
+        }
+    }
+
+    /// The next `len` bytes, handed over as they arrive.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket; `NetworkInterruptError` if the server leaves.
+    pub async fn exactly(
+        &mut self,
+        len: u64,
+        take: &mut (dyn FnMut(Bytes) + Send),
+    ) -> Result<(), Error> {
+        let mut left = len;
+        while left > 0 {
+            match self.received.part(left) {
+                Some(part) => {
+                    left -= part.len() as u64;
+                    take(part);
+                }
+                None => self.more().await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn more(&mut self) -> Result<(), Error> {
+        let data = next_data(&*self.socket).await?.ok_or_else(left)?;
+        self.received.push(data);
+        Ok(())
+    }
+
+    /// Gives up in the middle: the server sees a reset, and takes nothing of what it has for the whole.
+    pub fn abort(&self, why: Error) {
+        self.socket.abort(Some(why));
+    }
+
+    /// Returns when everything that was sent has left, and the connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// The error that ended the socket, if there was one.
+    pub async fn close(self) -> Result<(), Error> {
+        self.socket.close();
+        self.socket.closed().await.map(drop)
+    }
+}
