@@ -1,6 +1,7 @@
 //! The pages of the book, so that every Rust block in them is compiled.
 //!
-//! Those of the guide to STARTTLS are run: they stand in `examples/starttls-mail`, and its tests demand it.
+//! Those of the guide to STARTTLS are run: they stand in `examples/starttls-mail`, and its tests demand it. So do those of the guide for
+//! implementers in `examples/tiny-provider`.
 
 #[doc = include_str!("start.md")]
 pub mod start {}

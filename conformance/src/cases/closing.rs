@@ -11,6 +11,13 @@ pub(super) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "closing/peer-that-writes-first",
+        clauses: &["ACT-2", "ACT-3", "CL-1", "ROW-26"],
+        requirement: "A close completes toward a peer that writes all of its own before it reads anything.",
+        run: |cx| Box::pin(peer_that_writes_first(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "closing/in-the-turn-of-open",
         clauses: &["CL-1", "CL-2", "ROW-12"],
         requirement: "A socket can be closed in the turn in which it opened.",
@@ -384,6 +391,20 @@ async fn linger_expires(cx: Cx) -> Outcome {
     cx.check_that("it took as long as it may", took >= SHORT)?;
     cx.signal("read on");
     peer.ends(End::Reset).await
+}
+
+async fn peer_that_writes_first(cx: Cx) -> Outcome {
+    let speech = Write(cx.bytes(STUCK));
+    let steps = [Accept, Wait("speak"), speech, ReadToEnd, Close];
+    let peer = cx.peer(Script::listen(steps).receive_buffer(32_768))?;
+    let a = cx.open(&peer).await?;
+    a.sends(STUCK, false)?;
+    a.quiet().await?;
+    a.close();
+    cx.signal("speak");
+    // Neither side reads what the other says, unless this one does so while its own output is stuck.
+    a.expect("drain, close clean").await?;
+    peer.gets(&a.sent(), End::Fin).await
 }
 
 async fn linger_measures_time_without_progress(cx: Cx) -> Outcome {
