@@ -1,6 +1,8 @@
 //! A recorder around a server.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -94,6 +96,22 @@ impl Server {
         }
         self.raw.cancel_poll();
         Ok(())
+    }
+
+    /// Waits until something else is true, and shows that there is no event meanwhile. The wait is parked all along: a server that
+    /// nobody polls accepts nobody, and how many polls it takes until it has accepted is its own affair.
+    pub(crate) async fn quiet_until(&self, what: &str, fact: impl FnMut() -> bool) -> Outcome {
+        let mut event = pin!(self.raw.next_event());
+        let mut fact = pin!(self.cx.until(what, fact));
+        poll_fn(|context| match event.as_mut().poll(context) {
+            Poll::Ready(event) => Poll::Ready(Err(Failure::compared(
+                "the server must have no event now",
+                "no event",
+                text(event.as_ref()),
+            ))),
+            Poll::Pending => fact.as_mut().poll(context),
+        })
+        .await
     }
 }
 

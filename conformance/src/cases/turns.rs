@@ -300,15 +300,18 @@ async fn latest_waker(cx: Cx) -> Outcome {
     let [first, second] = [Arc::new(Count::default()), Arc::new(Count::default())];
     // What an implementation had to wake itself for is over after the first polls.
     a.quiet().await?;
+    let mut before = 0;
     for count in [&first, &second] {
+        // While it was the latest, the first may have been woken for nothing.
+        before = first.get();
         let pending = a.poll_with(&Waker::from(count.clone())).is_pending();
         cx.check_that("the wait is parked", pending)?;
     }
-    cx.check("wakes of the first, replaced", first.get(), 0)?;
+    cx.check("wakes of the first, replaced", first.get(), before)?;
     cx.signal("write");
     cx.until_woken(&second).await?;
     cx.fence().await?;
-    cx.check("wakes of the first in the end", first.get(), 0)?;
+    cx.check("wakes of the first in the end", first.get(), before)?;
     a.expect("data 3").await
 }
 
@@ -326,10 +329,12 @@ async fn forgotten_waker(cx: Cx) -> Outcome {
     cx.check_that("the wait is parked", pending)?;
     a.raw().cancel_poll();
     cx.check("references to the waker", Arc::strong_count(&count), 1)?;
+    // Before it was given up it may have been woken for nothing.
+    let before = count.get();
     cx.signal("write");
     cx.signalled("written").await?;
     cx.fence().await?;
-    cx.check("wakes", count.get(), 0)?;
+    cx.check("wakes since", count.get(), before)?;
     a.expect("data 3").await
 }
 

@@ -1,0 +1,64 @@
+//! The platform's resolver: `getaddrinfo` by way of `std`, on a thread for each lookup.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::thread;
+
+use tcpsocket::{Error, ErrorName, Host, Resolver, async_trait};
+
+use crate::lock;
+
+/// A lookup cannot be interrupted: one that is given up leaves its thread behind until the platform has answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Platform;
+
+#[derive(Default)]
+struct Slot {
+    answer: Option<io::Result<Vec<SocketAddr>>>,
+    waker: Option<Waker>,
+}
+
+#[async_trait]
+impl Resolver for Platform {
+    async fn lookup(&self, name: &Host, port: u16) -> Result<Vec<SocketAddr>, Error> {
+        let slot = Arc::<Mutex<Slot>>::default();
+        let (theirs, question) = (slot.clone(), name.as_str().to_owned());
+        let asking = move || {
+            let found = (question, port).to_socket_addrs();
+            let waker = {
+                let mut slot = lock(&theirs);
+                slot.answer = Some(found.map(Iterator::collect));
+                slot.waker.take()
+            };
+            waker.into_iter().for_each(Waker::wake);
+        };
+        thread::Builder::new()
+            .name(format!("lookup {name}"))
+            .spawn(asking)
+            .map_err(|it| Error::with_source(ErrorName::Network, "no thread for a lookup", it))?;
+        let answer = poll_fn(|cx| {
+            let waker = cx.waker().clone();
+            let _old;
+            let mut slot = lock(&slot);
+            if let Some(answer) = slot.answer.take() {
+                return Poll::Ready(answer);
+            }
+            _old = slot.waker.replace(waker);
+            drop(slot);
+            Poll::Pending
+        });
+        answer.await.map_err(|it| explain(name, it))
+    }
+}
+
+/// `std` drops the code of a lookup that failed, and keeps its text.
+fn explain(name: &Host, it: io::Error) -> Error {
+    let passing = it.to_string().contains("Temporary failure");
+    match passing {
+        true => Error::with_source(ErrorName::Network, format!("no answer about {name}"), it),
+        false => Error::with_source(ErrorName::DomainNotFound, format!("{name} is unknown"), it),
+    }
+}

@@ -1,0 +1,91 @@
+//! Servers: how one begins to listen, and its handle.
+
+mod listening;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread;
+
+use tcpsocket::{Error, Gate, ListenRequest, ServerEvent, TcpServerSocket};
+
+use self::listening::Listening;
+use crate::busy::Busy;
+use crate::net;
+
+/// The backlog, if none is asked for.
+const BACKLOG: i32 = 128;
+
+/// Binds, asks, listens.
+pub(crate) async fn listen(
+    request: ListenRequest,
+    busy: Arc<Busy>,
+) -> Result<Arc<dyn TcpServerSocket>, Error> {
+    let options = request.options();
+    let everywhere = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let at = SocketAddr::new(options.address.unwrap_or(everywhere), request.port());
+    ask(request.gates(), at).await?;
+    let socket = match net::bind(at) {
+        // A machine without IPv6.
+        Err(_) if options.address.is_none() && !has_v6() => {
+            net::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), at.port()))
+        }
+        it => it,
+    };
+    let explain = |it| net::listen_error(at, it);
+    let socket = socket.map_err(explain)?;
+    let bound = socket.local_addr().map_err(explain)?.as_socket();
+    let port = bound.map_or(at.port(), |it| it.port());
+    if at.port() == 0 {
+        ask(request.gates(), SocketAddr::new(at.ip(), port)).await?;
+    }
+    let backlog = request
+        .backlog_wanted()
+        .map_or(BACKLOG, |it| i32::try_from(it).unwrap_or(i32::MAX));
+    socket.listen(backlog).map_err(explain)?;
+    let listening = Listening::new(socket.into(), port, &request, busy);
+    let handle = Arc::new(Server(listening.clone()));
+    let accepting = thread::Builder::new().name(format!("accept {port}"));
+    let spawned = accepting.spawn(move || listening.accept());
+    spawned.map_err(net::no_thread)?;
+    Ok(handle)
+}
+
+async fn ask(gates: &[Arc<dyn Gate>], at: SocketAddr) -> Result<(), Error> {
+    for gate in gates {
+        gate.bind(net::canonical(at)).await?;
+    }
+    Ok(())
+}
+
+fn has_v6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+/// The handle.
+#[derive(Debug)]
+struct Server(Arc<Listening>);
+
+impl TcpServerSocket for Server {
+    fn local_port(&self) -> u16 {
+        self.0.port
+    }
+
+    fn close(&self) {
+        self.0.stop(None);
+    }
+
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
+        self.0.poll(cx)
+    }
+
+    fn cancel_poll(&self) {
+        self.0.cancel_poll();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.stop(None);
+    }
+}
