@@ -193,6 +193,7 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
                 Remove(spec),
                 Remove(states),
                 Remove(unobservable),
+                Write("docs/SUMMARY.md", "# Summary\n".into()),
                 Write(kit, "//! The kit.\n".into()),
                 Write(source, "//! The interface.\n".into()),
                 Write("crates/tcpsocket/README.md", "x\n".into()),
@@ -278,6 +279,27 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
                 ),
             ],
             says("crates/tcpsocket-smol/Cargo.toml:1: xtask-bench must have [lints.rust] unsafe_code = \"deny\""),
+        ),
+        // Links.
+        (
+            "a link that leads nowhere",
+            vec![Append("conformance/README.md", "[a](../nothing.md) [b](src/lib.rs)\n".into())],
+            says("conformance/README.md:2: \"../nothing.md\" leads nowhere: there is no nothing.md"),
+        ),
+        (
+            "a heading that is not there",
+            vec![Append("conformance/README.md", "[a](../docs/spec/sending.md#sending) [b](../docs/spec/sending.md#sent)\n".into())],
+            says("conformance/README.md:2: \"../docs/spec/sending.md#sent\" leads nowhere: docs/spec/sending.md has no heading for #sent"),
+        ),
+        (
+            "a page that the contents do not list",
+            vec![Write("docs/lost.md", "x\n".into())],
+            says("docs/lost.md:1: docs/SUMMARY.md does not list this page"),
+        ),
+        (
+            "no contents",
+            vec![Remove("docs/SUMMARY.md")],
+            says("docs/SUMMARY.md:1: the book has no contents"),
         ),
         (
             "no changelog",
@@ -476,6 +498,10 @@ const CLEAN: &[(&str, &str)] = &[
         "conformance/src/lib.rs",
         "//! The kit.\n\n// Such as clauses: &[\"nothing\"].\nconst A: Case = Case { clauses: &[\"TX-1\"] };\n\
          const B: Case = Case {\n    clauses: &[\n        \"TX-2\", \"ROW-1\",\n    ],\n};\n",
+    ),
+    (
+        "docs/SUMMARY.md",
+        "# Summary\n\n- [Sending](spec/sending.md)\n- [States](spec/states.md)\n- [Unobservable](spec/unobservable.md)\n",
     ),
     (
         "docs/spec/sending.md",
