@@ -12,7 +12,7 @@ use tcpsocket::{
     Capabilities, Error, ErrorName, ListenRequest, OpenRequest, SocketProvider, TcpServerSocket,
     TcpSocket, async_trait,
 };
-use tcpsocket_conformance::{Capability, Case, Runner, Setup, Started, Subject};
+use tcpsocket_conformance::{Capability, Case, Mutant, Runner, Setup, Started, Subject};
 
 /// The first argument of the program when it is to judge, not to test.
 const JUDGE: &str = "judge";
@@ -69,12 +69,82 @@ static CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "fake/offers-no-servers",
+        requirement: "No servers are offered.",
+        run: |cx| {
+            Box::pin(async move { cx.check("listen", cx.provider().capabilities().listen, false) })
+        },
+        ..Case::MUST
+    },
+    Case {
         id: "fake/has-no-guards",
         requirement: "This needs guards.",
         guarded: true,
         ..Case::MUST
     },
 ];
+
+static MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "boasts",
+        repeats: "Nobody.",
+        clauses: &["OPT-1"],
+        what: "It offers servers.",
+        caught_by: &["fake/offers-no-servers"],
+        wrap: |it| Arc::new(Boasts(it)),
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "harmless",
+        what: "It does as it should.",
+        caught_by: &["fake/offers-no-servers", "fake/fails"],
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "panics",
+        what: "It ends the process, which shows nothing.",
+        caught_by: &["fake/passes"],
+        wrap: |_| panic!("as the test wants it"),
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "needs-servers",
+        what: "It breaks what there is not.",
+        caught_by: &["fake/fails"],
+        needs: &[Capability::Listen],
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "nobodys",
+        what: "It names no case.",
+        ..Mutant::SOUND
+    },
+];
+
+/// Offers what it has not.
+#[derive(Debug)]
+struct Boasts(Arc<dyn SocketProvider>);
+
+#[async_trait]
+impl SocketProvider for Boasts {
+    fn capabilities(&self) -> Capabilities {
+        let mut offers = self.0.capabilities();
+        offers.listen = true;
+        offers
+    }
+
+    fn open_with(&self, request: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error> {
+        self.0.open_with(request)
+    }
+
+    async fn listen_with(&self, request: ListenRequest) -> Result<Arc<dyn TcpServerSocket>, Error> {
+        self.0.listen_with(request).await
+    }
+
+    async fn idle(&self) {
+        self.0.idle().await;
+    }
+}
 
 /// Offers nothing and opens nothing: the cases above do not ask.
 #[derive(Debug)]
@@ -243,6 +313,72 @@ fn nothing_to_judge_is_an_error(nowhere: &Path) {
     said.ends(true);
 }
 
+fn mutants_must_be_caught(nowhere: &Path) {
+    let said = judge(nowhere, &["--mutants", "--mutant", "boasts"]);
+    said.has(&["mutant boasts ... caught by fake/offers-no-servers"]);
+    said.has(&["1 caught; 0 survived; 0 ignored"]);
+    said.ends(true);
+
+    for (name, words) in [
+        ("harmless", "fake/offers-no-servers must fail: passed"),
+        ("panics", "as the test wants it"),
+        ("nobodys", "no case is named that fails because of it"),
+    ] {
+        let said = judge(nowhere, &["--mutants", "--mutant", name]);
+        said.has(&[words, "0 caught; 1 survived; 0 ignored"]);
+        said.has(&[&format!("mutant {name} ... SURVIVED")]);
+        said.ends(false);
+    }
+    let said = judge(nowhere, &["--mutants", "--mutant", "needs-servers"]);
+    said.has(&["ignored, listen is not declared", "0 survived; 1 ignored"]);
+    said.ends(true);
+
+    let said = judge(nowhere, &["--mutants"]);
+    said.has(&["1 caught; 3 survived; 1 ignored"]);
+    said.ends(false);
+
+    let all = [
+        "--mutants",
+        "--all-cases",
+        "--filter",
+        "fake/offers*",
+        "--filter",
+        "fake/passes",
+    ];
+    let said = judge(nowhere, &all);
+    said.has(&[
+        "boasts (1)",
+        "cases that no mutant fails: 1 of 2",
+        "fake/passes",
+    ]);
+}
+
+fn one_mutant_is_judged(nowhere: &Path) {
+    let filter = "fake/offers-no-servers";
+    let said = judge(nowhere, &["--mutant", "boasts", "--filter", filter]);
+    said.has(&[
+        "actual:   true",
+        &format!("--mutant boasts --filter {filter}"),
+    ]);
+    said.ends(false);
+    judge(nowhere, &["--mutant", "harmless", "--filter", filter]).ends(true);
+    let said = judge(nowhere, &["--mutant", "nowhere"]);
+    said.has(&["there is no mutant nowhere"]);
+    said.ends(false);
+    for (args, words) in [
+        (&["--all-cases"][..], "--all-cases goes with --mutants"),
+        (&["--mutants", "--filter", "fake"], "--filter goes with"),
+        (&["--mutants", "--json", "f"], "do not go with --mutants"),
+    ] {
+        let said = judge(nowhere, args);
+        said.has(&[words]);
+        said.ends(false);
+    }
+    let said = judge(nowhere, &["--mutants", "--list"]);
+    said.has(&["boasts [OPT-1]", "It offers servers."]);
+    said.ends(true);
+}
+
 fn write(directory: &Path, text: &str) {
     std::fs::create_dir_all(directory).expect("a directory for the test");
     let mut file = std::fs::File::create(directory.join("fake.toml")).expect("a file in it");
@@ -256,6 +392,7 @@ fn main() -> ExitCode {
         return Runner::new(vec![Box::new(Fake)])
             .prefix([JUDGE])
             .cases(CASES)
+            .mutants(MUTANTS)
             .expectations(expectations)
             .run(&args[1..]);
     }
@@ -268,7 +405,9 @@ fn main() -> ExitCode {
     known_failures_are_counted_apart(&directory);
     stale_and_unknown_entries_are_errors(&directory);
     nothing_to_judge_is_an_error(&nowhere);
+    mutants_must_be_caught(&nowhere);
+    one_mutant_is_judged(&nowhere);
     let _ = std::fs::remove_dir_all(&directory);
-    println!("\ntest result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+    println!("\ntest result: ok. 6 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
     ExitCode::SUCCESS
 }

@@ -13,7 +13,10 @@ usage: [--subject NAME]... [--filter GLOB]... [--list] [--seed N] [--json FILE] 
   --seed N        the seed of the bytes that are sent
   --json FILE     write the findings there, too
   --html FILE     write a page about them: a row for each clause, a column for each subject
-  --jobs N        processes at once, 2 if not given";
+  --jobs N        processes at once, 2 if not given
+  --mutants       the kit judged: is every provider that is broken on purpose caught by the cases that it names?
+  --all-cases     with --mutants: by every case, and which cases catch none
+  --mutant NAME   judge a provider that is broken in this way";
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Args {
@@ -25,6 +28,9 @@ pub(super) struct Args {
     pub(super) json: Option<PathBuf>,
     pub(super) html: Option<PathBuf>,
     pub(super) jobs: usize,
+    pub(super) mutants: bool,
+    pub(super) all_cases: bool,
+    pub(super) mutant: Option<String>,
 }
 
 impl Args {
@@ -38,6 +44,9 @@ impl Args {
             json: None,
             html: None,
             jobs: 2,
+            mutants: false,
+            all_cases: false,
+            mutant: None,
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -56,6 +65,9 @@ impl Args {
                 "--json" => args.json = Some(value()?.into()),
                 "--html" => args.html = Some(value()?.into()),
                 "--jobs" | "--test-threads" => args.jobs = number(word, &value()?)?,
+                "--mutant" => args.mutant = Some(value()?),
+                "--mutants" => args.mutants = true,
+                "--all-cases" => args.all_cases = true,
                 "--list" => args.list = true,
                 "--help" | "-h" => args.help = true,
                 // What people and tools pass to every test target.

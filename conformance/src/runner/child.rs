@@ -10,11 +10,12 @@ use tcpsocket::{BinaryType, OpenRequest, SocketOptions, SocketProvider, TcpSocke
 use super::process::Verdict;
 use super::record;
 use crate::descriptors::Descriptors;
+use crate::mutants::Mutated;
 use crate::sync::lock;
 use crate::wait::{self, Bell, PATIENCE};
 use crate::warden::{Answer, Answers, Warden};
 use crate::{
-    Capability, Case, Cx, Failure, Outcome, Script, Setup, Step, Subject, World, selftest,
+    Capability, Case, Cx, Failure, Mutant, Outcome, Script, Setup, Step, Subject, World, selftest,
 };
 
 /// What can be shown only by peers that speak TLS.
@@ -23,29 +24,48 @@ const TLS: &[Capability] = &[Capability::Secure, Capability::Upgrade, Capability
 /// The message of a panic that a case means to happen.
 pub(crate) const INTENDED: &str = "intended by the case";
 
-/// `args`: subject, case, seed.
+/// `args`: subject, case, seed, and perhaps a mutant.
 pub(super) fn run(
     subjects: &[Arc<dyn Subject>],
     cases: &[&'static Case],
+    mutants: &[&'static Mutant],
     args: &[String],
 ) -> ExitCode {
-    let [subject, case, seed] = args else {
+    let ([subject, case, seed], mutant) = (match args {
+        [all @ .., mutant] if args.len() == 4 => (all, Some(mutant)),
+        all => (all, None),
+    }) else {
         return ExitCode::from(2);
     };
     let Some(subject) = subjects.iter().find(|it| it.name() == subject) else {
         return ExitCode::from(2);
     };
+    let mutant = match mutant {
+        Some(name) => match mutants.iter().find(|it| it.name == name) {
+            Some(mutant) => *mutant,
+            None => return ExitCode::from(2),
+        },
+        None => &Mutant::SOUND,
+    };
+    let subject: Arc<dyn Subject> = Arc::new(Mutated {
+        subject: subject.clone(),
+        mutant,
+    });
     let panics = note_panics();
     let judged = std::panic::catch_unwind(AssertUnwindSafe(|| {
         if case == "selftest" {
-            return Some(alone(&**subject, |world, _| {
+            return Some(alone(&*subject, |world, _| {
                 Box::pin(selftest_verdict(world))
             }));
         }
         let case = cases.iter().find(|it| it.id == case)?;
         let seed = seed.parse().unwrap_or_default();
         let host = subject.clone();
-        Some(alone(&**subject, move |world, provider| {
+        Some(alone(&*subject, move |world, provider| {
+            if let Some(why) = mutant.precondition(&provider.capabilities()) {
+                return Box::pin(async { Verdict::Precondition(why) });
+            }
+            let provider = (mutant.wrap)(provider);
             Box::pin(judge(host, provider, world, case, seed))
         }))
     }));

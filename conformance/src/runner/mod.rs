@@ -4,6 +4,7 @@ mod args;
 mod child;
 mod expectations;
 mod glob;
+mod mutants;
 mod process;
 mod record;
 mod report;
@@ -18,7 +19,7 @@ use self::args::Args;
 use self::expectations::Expectations;
 use self::process::{Finding, Verdict};
 use crate::sync::lock;
-use crate::{CASES, Case, Subject};
+use crate::{CASES, Case, MUTANTS, Mutant, Subject};
 
 pub(crate) use self::child::INTENDED;
 pub(crate) use self::record::emit;
@@ -30,6 +31,7 @@ pub(crate) use self::record::emit;
 pub struct Runner {
     subjects: Vec<Arc<dyn Subject>>,
     cases: Vec<&'static Case>,
+    mutants: Vec<&'static Mutant>,
     prefix: Vec<String>,
     command: Option<String>,
     expectations: PathBuf,
@@ -42,6 +44,7 @@ impl Runner {
         Runner {
             subjects: subjects.into_iter().map(Arc::from).collect(),
             cases: CASES.iter().flat_map(|area| area.iter()).collect(),
+            mutants: MUTANTS.iter().flat_map(|it| it.iter()).collect(),
             prefix: Vec::new(),
             command: None,
             expectations: PathBuf::from("conformance/expectations"),
@@ -52,6 +55,12 @@ impl Runner {
     /// Other cases than the kit's own; for tests of the kit, and for suites beside it.
     pub fn cases(mut self, cases: &'static [Case]) -> Runner {
         self.cases = cases.iter().collect();
+        self
+    }
+
+    /// Other mutants than the kit's own; for tests of the kit, and for those who add cases.
+    pub fn mutants(mut self, mutants: &'static [Mutant]) -> Runner {
+        self.mutants = mutants.iter().collect();
         self
     }
 
@@ -82,7 +91,7 @@ impl Runner {
     /// Does what the arguments say, which are those behind the program's name.
     pub fn run(&self, args: &[String]) -> ExitCode {
         if let Some(("--child", rest)) = args.split_first().map(|(a, rest)| (a.as_str(), rest)) {
-            return child::run(&self.subjects, &self.cases, rest);
+            return child::run(&self.subjects, &self.cases, &self.mutants, rest);
         }
         let args = match Args::parse(args) {
             Ok(args) => args,
@@ -95,7 +104,11 @@ impl Runner {
             println!("{}", args::USAGE);
             return ExitCode::SUCCESS;
         }
-        match self.judge(&args) {
+        let judged = match args.mutants {
+            true => mutants::run(self, &args),
+            false => self.judge(&args),
+        };
+        match judged {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(why) => {
@@ -107,6 +120,7 @@ impl Runner {
 
     fn judge(&self, args: &Args) -> Result<bool, String> {
         let subjects = self.chosen(args)?;
+        let mutant = mutants::chosen(self, args)?;
         let wanted = self.cases.iter().filter(|it| args.wants(it.id));
         let cases: Vec<_> = wanted.copied().collect();
         if args.list {
@@ -121,18 +135,15 @@ impl Runner {
         let mut complaints = Vec::new();
         for subject in subjects {
             let file = self.expectations.join(format!("{}.toml", subject.name()));
-            let expectations = Expectations::read(&file)?;
+            let expectations = match mutant {
+                // Nothing is known of it.
+                Some(_) => Expectations::default(),
+                None => Expectations::read(&file)?,
+            };
             for id in expectations.unknown(&self.cases) {
                 complaints.push(format!("{}: there is no case {id}", file.display()));
             }
-            let selftest = self.process(args, subject.name(), "selftest", Case::MUST.deadline);
-            if !matches!(selftest.0, Verdict::Pass) {
-                let why = report::verdict(&selftest.0);
-                return Err(format!(
-                    "the world of {} is not fit for cases: {why}",
-                    subject.name()
-                ));
-            }
+            self.is_fit(args, subject)?;
             all.extend(self.judge_subject(args, subject, &cases, &expectations));
         }
         if let Some(path) = &args.json {
@@ -150,6 +161,18 @@ impl Runner {
             filtered,
             began.elapsed(),
         ))
+    }
+
+    /// Fails if the world of this subject does not pass the self-test of peers.
+    fn is_fit(&self, args: &Args, subject: &dyn Subject) -> Result<(), String> {
+        let (name, deadline) = (subject.name(), Case::MUST.deadline);
+        match self.process(args, name, "selftest", deadline, None).0 {
+            Verdict::Pass => Ok(()),
+            verdict => {
+                let why = report::verdict(&verdict);
+                Err(format!("the world of {name} is not fit for cases: {why}"))
+            }
+        }
     }
 
     fn chosen(&self, args: &Args) -> Result<Vec<&dyn Subject>, String> {
@@ -185,8 +208,9 @@ impl Runner {
                         let at = next.fetch_add(1, Ordering::Relaxed);
                         let Some(case) = cases.get(at) else { return };
                         let began = Instant::now();
+                        let mutant = args.mutant.as_deref();
                         let (verdict, trail) =
-                            self.process(args, subject.name(), case.id, case.deadline);
+                            self.process(args, subject.name(), case.id, case.deadline, mutant);
                         let finding = Finding {
                             subject: subject.name().to_owned(),
                             case,
@@ -212,10 +236,12 @@ impl Runner {
         subject: &str,
         case: &str,
         deadline: std::time::Duration,
+        mutant: Option<&str>,
     ) -> (Verdict, process::Trail) {
         let seed = args.seed.to_string();
         let mut words = self.prefix.clone();
         words.extend(["--child", subject, case, &seed].map(str::to_owned));
+        words.extend(mutant.map(str::to_owned));
         process::run(&words, deadline)
     }
 
@@ -226,8 +252,10 @@ impl Runner {
             words.join(" ")
         };
         let program = self.command.clone().unwrap_or_else(program);
+        let mutant = args.mutant.as_ref();
+        let mutant = mutant.map_or(String::new(), |it| format!(" --mutant {it}"));
         format!(
-            "{program} --subject {subject} --filter {case} --seed {}",
+            "{program} --subject {subject}{mutant} --filter {case} --seed {}",
             args.seed
         )
     }

@@ -1,0 +1,376 @@
+//! Who is asked for addresses, and how often.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll, Waker};
+
+use tcpsocket::{Error, ErrorName, Host, OpenRequest, Resolver, SocketProvider, async_trait};
+
+use super::Mutant;
+use super::bend::{Fault, Inner, ProviderFault, provider, sockets};
+use crate::Capability;
+use crate::sync::lock;
+
+const NAMES: &[Capability] = &[Capability::Names, Capability::Resolver];
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "a-second-lookup",
+        repeats: "Rebinding wherever it works: one lookup for the check, another for the connect.",
+        clauses: &["GATE-3"],
+        what: "A name is looked up twice.",
+        caught_by: &[
+            "names/gates-before-and-after-the-lookup",
+            "names/next-address-after-a-refusal",
+            "names/resolver-of-the-request",
+        ],
+        needs: NAMES,
+        wrap: provider::<Resolving<Twice>>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "looked-up-before-it-is-allowed",
+        repeats: "Sandboxes whose name server hears every name, allowed or not.",
+        clauses: &["GATE-2", "GATE-3"],
+        what: "A name is looked up before the gates are asked about it.",
+        caught_by: &[
+            "names/gates-before-and-after-the-lookup",
+            "names/refused-names-are-not-looked-up",
+        ],
+        needs: NAMES,
+        wrap: provider::<Early>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "literals-are-looked-up",
+        repeats: "Callers of getaddrinfo without AI_NUMERICHOST.",
+        clauses: &["GATE-3"],
+        what: "The resolver of a request is asked about addresses too.",
+        caught_by: &["names/literals-are-not-looked-up"],
+        needs: NAMES,
+        wrap: provider::<Literals>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "the-first-address-and-no-other",
+        repeats: "Deno where it does not race, and every client before Happy Eyeballs.",
+        clauses: &["GATE-16"],
+        what: "Of the answer of a lookup the first address is dialled only.",
+        caught_by: &["names/next-address-after-a-refusal"],
+        needs: NAMES,
+        wrap: provider::<Resolving<FirstOnly>>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "every-lookup-that-fails-found-nothing",
+        repeats: "Resolvers for which EAI_AGAIN is EAI_NONAME.",
+        clauses: &["GATE-18"],
+        what: "Any failure of a lookup is DomainNotFoundError.",
+        caught_by: &["names/error-of-the-resolver"],
+        needs: NAMES,
+        wrap: provider::<Resolving<NotFound>>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "host-is-not-what-was-given",
+        repeats: "URLs, whose host is in lower case and whose addresses are in one spelling.",
+        clauses: &["IF-8"],
+        what: "host of a socket is the canonical text.",
+        caught_by: &[
+            "names/resolver-of-the-request",
+            "opening/host-letter-for-letter",
+        ],
+        wrap: sockets::<Canonical>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "ipv6-is-not-dialled",
+        repeats: "Whatever was made for AF_INET, as Gecko's server sockets.",
+        clauses: &["NAME-4"],
+        what: "An open to an IPv6 literal fails.",
+        caught_by: &[
+            "opening/ipv6-literal",
+            "opening/refused",
+            "tls/address-is-not-sent",
+        ],
+        wrap: provider::<Ipv4Only>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "the-name-is-lost-with-the-lookup",
+        repeats: "Programs that resolve first and connect to an address: the server is not told whom they want.",
+        clauses: &["TLS-3"],
+        what: "Under TLS a name is looked up, and then its address is opened.",
+        caught_by: &["tls/impossible-names", "tls/name-is-sent"],
+        needs: &[Capability::Names, Capability::Resolver, Capability::Secure],
+        wrap: provider::<ByAddress>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "an-empty-answer-hangs",
+        repeats: "Races between no candidates, which nobody wins.",
+        clauses: &["GATE-18", "ERR-3", "IF-11"],
+        what: "A name without an address is never told of.",
+        caught_by: &["names/empty-answer"],
+        needs: NAMES,
+        wrap: provider::<Resolving<EmptyHangs>>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "lookups-run-on",
+        repeats: "getaddrinfo, which nothing can stop.",
+        clauses: &["GATE-6"],
+        what: "The future of a resolver is not dropped when the socket is given up.",
+        caught_by: &["names/lookup-given-up"],
+        needs: NAMES,
+        wrap: provider::<Resolving<RunOn>>,
+        ..Mutant::SOUND
+    },
+];
+
+/// What is wrong with how a resolver is asked.
+#[async_trait]
+trait ResolverFault: Default + Send + Sync + 'static {
+    async fn lookup(
+        &self,
+        it: &Arc<dyn Resolver>,
+        name: &Host,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Error>;
+}
+
+struct BentResolver<F> {
+    inner: Arc<dyn Resolver>,
+    fault: F,
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<F: ResolverFault> Resolver for BentResolver<F> {
+    async fn lookup(&self, name: &Host, port: u16) -> Result<Vec<SocketAddr>, Error> {
+        self.fault.lookup(&self.inner, name, port).await
+    }
+}
+
+impl<F> fmt::Debug for BentResolver<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BentResolver").field(&self.inner).finish()
+    }
+}
+
+fn resolving<F: ResolverFault>(request: OpenRequest, fault: F) -> OpenRequest {
+    match request.resolver().cloned() {
+        Some(inner) => request.with_resolver(Arc::new(BentResolver { inner, fault })),
+        None => request,
+    }
+}
+
+struct Resolving<F>(std::marker::PhantomData<fn() -> F>);
+
+impl<F> Default for Resolving<F> {
+    fn default() -> Resolving<F> {
+        Resolving(std::marker::PhantomData)
+    }
+}
+
+#[async_trait]
+impl<F: ResolverFault> ProviderFault for Resolving<F> {
+    fn open(&self, it: &Arc<dyn SocketProvider>, request: OpenRequest) -> Result<Inner, Error> {
+        it.open_with(resolving(request, F::default()))
+    }
+}
+
+#[derive(Default)]
+struct Twice;
+
+#[async_trait]
+impl ResolverFault for Twice {
+    async fn lookup(
+        &self,
+        it: &Arc<dyn Resolver>,
+        name: &Host,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        it.lookup(name, port).await?;
+        it.lookup(name, port).await
+    }
+}
+
+#[derive(Default)]
+struct FirstOnly;
+
+#[async_trait]
+impl ResolverFault for FirstOnly {
+    async fn lookup(
+        &self,
+        it: &Arc<dyn Resolver>,
+        name: &Host,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let mut all = it.lookup(name, port).await?;
+        all.truncate(1);
+        Ok(all)
+    }
+}
+
+#[derive(Default)]
+struct NotFound;
+
+#[async_trait]
+impl ResolverFault for NotFound {
+    async fn lookup(
+        &self,
+        it: &Arc<dyn Resolver>,
+        name: &Host,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let all = it.lookup(name, port).await;
+        all.map_err(|it| Error::new(ErrorName::DomainNotFound, it.message()))
+    }
+}
+
+#[derive(Default)]
+struct EmptyHangs;
+
+#[async_trait]
+impl ResolverFault for EmptyHangs {
+    async fn lookup(
+        &self,
+        it: &Arc<dyn Resolver>,
+        name: &Host,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        match it.lookup(name, port).await {
+            Ok(none) if none.is_empty() => std::future::pending().await,
+            answer => answer,
+        }
+    }
+}
+
+#[derive(Default)]
+struct RunOn;
+
+#[async_trait]
+impl ResolverFault for RunOn {
+    async fn lookup(
+        &self,
+        it: &Arc<dyn Resolver>,
+        name: &Host,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let (it, name) = (it.clone(), name.clone());
+        super::gates::kept(async move { it.lookup(&name, port).await }).await
+    }
+}
+
+/// The answer to a question that was asked early, if there was one at once.
+fn ask(it: &Arc<dyn Resolver>, host: &Host, port: u16) -> Option<Result<Vec<SocketAddr>, Error>> {
+    let asking = pin!(it.lookup(host, port));
+    match asking.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    }
+}
+
+#[derive(Default)]
+struct Early;
+
+#[async_trait]
+impl ProviderFault for Early {
+    fn open(&self, it: &Arc<dyn SocketProvider>, request: OpenRequest) -> Result<Inner, Error> {
+        let named = request.host().literal().is_none();
+        let resolver = request.resolver().filter(|_| named);
+        let answer = resolver.and_then(|it| ask(it, request.host(), request.port()));
+        match answer {
+            Some(answer) => it.open_with(resolving(request, Known(Mutex::new(Some(answer))))),
+            None => it.open_with(request),
+        }
+    }
+}
+
+/// What was answered already.
+#[derive(Default)]
+struct Known(Mutex<Option<Result<Vec<SocketAddr>, Error>>>);
+
+#[async_trait]
+impl ResolverFault for Known {
+    async fn lookup(
+        &self,
+        it: &Arc<dyn Resolver>,
+        name: &Host,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let known = lock(&self.0).take();
+        match known {
+            Some(answer) => answer,
+            None => it.lookup(name, port).await,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Literals;
+
+#[async_trait]
+impl ProviderFault for Literals {
+    fn open(&self, it: &Arc<dyn SocketProvider>, request: OpenRequest) -> Result<Inner, Error> {
+        let literal = request.host().literal().is_some();
+        if let Some(resolver) = request.resolver().filter(|_| literal) {
+            // Its address is known anyway.
+            let _ = ask(resolver, request.host(), request.port());
+        }
+        it.open_with(request)
+    }
+}
+
+#[derive(Default)]
+struct Canonical(OnceLock<String>);
+
+impl Fault for Canonical {
+    fn request(self: &Arc<Self>, request: OpenRequest) -> OpenRequest {
+        self.0.get_or_init(|| request.host().as_str().to_owned());
+        request
+    }
+
+    fn peer<'a>(&'a self, it: &'a Inner) -> (&'a str, u16) {
+        (self.0.get().map_or(it.host(), String::as_str), it.port())
+    }
+}
+
+#[derive(Default)]
+struct Ipv4Only;
+
+#[async_trait]
+impl ProviderFault for Ipv4Only {
+    fn open(&self, it: &Arc<dyn SocketProvider>, request: OpenRequest) -> Result<Inner, Error> {
+        match request.host().literal() {
+            Some(ip) if ip.is_ipv6() => Err(Error::new(
+                ErrorName::Network,
+                "address family not supported",
+            )),
+            _ => it.open_with(request),
+        }
+    }
+}
+
+#[derive(Default)]
+struct ByAddress;
+
+#[async_trait]
+impl ProviderFault for ByAddress {
+    fn open(&self, it: &Arc<dyn SocketProvider>, request: OpenRequest) -> Result<Inner, Error> {
+        let named = request.host().literal().is_none() && request.options().use_secure_transport;
+        let resolver = request.resolver().filter(|_| named);
+        let answer = resolver.and_then(|it| ask(it, request.host(), request.port()));
+        let Some(at) = answer.and_then(|it| it.ok()?.first().copied()) else {
+            return it.open_with(request);
+        };
+        let gates = request.gates().iter().cloned();
+        let bare = OpenRequest::new(at.ip().to_string(), at.port())?;
+        let bare = bare.with_options(request.options().clone());
+        it.open_with(gates.fold(bare, OpenRequest::with_gate))
+    }
+}
