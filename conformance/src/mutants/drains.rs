@@ -19,7 +19,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         caught_by: &[
             "receiving/drain-while-suspended",
             "sending/armed-from-the-mark-on",
-            "sending/drain-before-data",
             "sending/exactly-the-mark",
         ],
         wrap: sockets::<OverTheMarkOnly>,
@@ -101,7 +100,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         repeats: "Event loops that look for readable first.",
         clauses: &["TX-6"],
         what: "Data that is there already overtakes a drain.",
-        caught_by: &["closing/by-the-peer-and-more-to-say"],
+        caught_by: &[
+            "closing/by-the-peer-and-more-to-say",
+            "sending/drain-before-data",
+        ],
         wrap: sockets::<AfterData>,
         ..Mutant::SOUND
     },

@@ -60,7 +60,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         caught_by: &[
             "receiving/megabytes",
             "receiving/unpolled-holds-the-peer-back",
-            "tls/forged-record",
+            "tls/goodbye-of-the-peer",
             "tls/megabytes-both-ways",
             "tls/megabytes-in",
         ],

@@ -18,6 +18,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "opening/open-is-an-event",
             "opening/proceeds-unpolled",
             "tls/handshake-unpolled",
+            "tls/small-records",
             "turns/state-is-not-live",
         ],
         wrap: sockets::<Live>,
@@ -121,7 +122,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         repeats: "Sockets whose end is an event of the loop and whose data waits in a stream.",
         clauses: &["CL-5", "ST-12"],
         what: "The end of the peer's stream is told before its last data if both are there.",
-        caught_by: &["tls/goodbye-of-the-peer", "tls/small-records"],
+        caught_by: &[
+            "receiving/suspended-in-mid-stream",
+            "tls/forged-record",
+            "tls/megabytes-in",
+        ],
         wrap: sockets::<CloseFirst>,
         ..Mutant::SOUND
     },

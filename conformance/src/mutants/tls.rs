@@ -112,7 +112,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         repeats: "Gecko in C++ on accepted sockets: ssl is true, and everything goes on in clear.",
         clauses: &["TLS-7", "TLS-6"],
         what: "upgrade_to_secure sets ssl, and nothing else.",
-        caught_by: &["upgrade/exchange", "upgrade/returns-at-once"],
+        caught_by: &[
+            "upgrade/early-plaintext-behind-output",
+            "upgrade/exchange",
+            "upgrade/returns-at-once",
+        ],
         needs: UPGRADE,
         wrap: sockets::<Nothing>,
         ..Mutant::SOUND
@@ -133,7 +137,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         clauses: &["TLS-7", "TLS-11"],
         what: "What is sent in the turn of the upgrade leaves in clear.",
         caught_by: &[
-            "upgrade/early-plaintext-behind-output",
             "upgrade/in-a-later-task",
             "upgrade/order-with-output-stuck",
             "upgrade/suspended",
@@ -151,6 +154,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         what: "What had arrived in clear when upgrade_to_secure was called is delivered after it.",
         caught_by: &[
             "upgrade/early-plaintext",
+            "upgrade/early-plaintext-while-suspended",
             "upgrade/early-tls",
             "upgrade/impossible-names",
         ],
