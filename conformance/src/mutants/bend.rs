@@ -377,7 +377,7 @@ impl<F: ServerFault> ProviderFault for Servers<F> {
 }
 
 /// How long something is put off, so that what is on its way arrives first: long for a loopback, short for a case.
-const PAUSE: Duration = Duration::from_millis(40);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Something that is put off while the polls go on.
 #[derive(Default)]

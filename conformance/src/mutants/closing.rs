@@ -126,7 +126,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-end-of-the-peer-drops-the-queue",
-        repeats: "Node without allowHalfOpen before its end() waited, and whoever closes at the first read of 0.",
+        repeats: "Whoever closes at the first read of 0, and has not looked at what is still to be written.",
         clauses: &["CL-8", "ROW-16"],
         what: "What is sent in the turn after the end of the peer's stream is lost.",
         caught_by: &["closing/by-the-peer-and-more-to-say"],

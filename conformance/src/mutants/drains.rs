@@ -19,6 +19,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         caught_by: &[
             "receiving/drain-while-suspended",
             "sending/armed-from-the-mark-on",
+            "sending/drain-before-data",
             "sending/exactly-the-mark",
         ],
         wrap: sockets::<OverTheMarkOnly>,
@@ -100,10 +101,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         repeats: "Event loops that look for readable first.",
         clauses: &["TX-6"],
         what: "Data that is there already overtakes a drain.",
-        caught_by: &[
-            "closing/by-the-peer-and-more-to-say",
-            "sending/drain-before-data",
-        ],
+        caught_by: &["closing/by-the-peer-and-more-to-say"],
         wrap: sockets::<AfterData>,
         ..Mutant::SOUND
     },

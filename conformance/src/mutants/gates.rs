@@ -192,7 +192,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "accepted-sockets-are-not-watched",
-        repeats: "Counters that are hung on connect, and never on accept.",
+        repeats: "Firefox OS in JavaScript, where what went through accepted sockets was charged to nobody.",
         clauses: &["GATE-10", "ACC-3"],
         what: "A gate is given no control and no meter of an accepted socket.",
         caught_by: &["gates/watch-once", "meters/accepted-sockets"],

@@ -59,7 +59,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         repeats: "Sockets that are closed by their destructor, and kept by whoever kept a handle.",
         clauses: &["LIFE-8"],
         what: "A socket that has ended has a descriptor as long as there is a handle.",
-        caught_by: &["lifecycle/ended-with-handles-alive", "threads/two-waiters"],
+        caught_by: &["lifecycle/ended-with-handles-alive"],
         wrap: sockets::<Descriptor>,
         ..Mutant::SOUND
     },

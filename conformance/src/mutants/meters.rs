@@ -45,7 +45,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "written-when-it-is-queued",
-        repeats: "Firefox OS's own statistics, which counted what was given to a stream.",
+        repeats: "Counters in send, where it is known how much there is and not what becomes of it.",
         clauses: &["ACC-2"],
         what: "Bytes are told as written when send has accepted them.",
         caught_by: &["meters/dropped-bytes", "upgrade/meters"],
@@ -55,7 +55,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "told-in-the-end",
-        repeats: "Counters that are kept by the socket and read when it is closed.",
+        repeats: "Firefox OS, which reported 64 KiB at a time and the rest when the connection ended.",
         clauses: &["ACC-2"],
         what: "A meter is told of what moved when the socket has ended.",
         caught_by: &["meters/live", "upgrade/meters"],

@@ -46,7 +46,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "literals-are-looked-up",
-        repeats: "Callers of getaddrinfo without AI_NUMERICHOST.",
+        repeats: "Callers who hand every host to a resolver, and find out there what it is.",
         clauses: &["GATE-3"],
         what: "The resolver of a request is asked about addresses too.",
         caught_by: &["names/literals-are-not-looked-up"],

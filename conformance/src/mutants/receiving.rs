@@ -171,7 +171,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "suspended-and-reads-on",
-        repeats: "Node's paused sockets, which read until their own buffer is full and then tell of the end.",
+        repeats: "Loops that go on reading while a flag says that nothing is to be delivered.",
         clauses: &["RX-11", "RX-12"],
         what: "While suspended all there is is read, and an end is told before the data that came before it.",
         caught_by: &[

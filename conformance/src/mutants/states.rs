@@ -18,7 +18,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "opening/open-is-an-event",
             "opening/proceeds-unpolled",
             "tls/handshake-unpolled",
-            "tls/small-records",
             "turns/state-is-not-live",
         ],
         wrap: sockets::<Live>,
@@ -76,6 +75,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "threads/everything-at-once",
             "tls/goodbye",
             "tls/no-early-data",
+            "tls/small-records",
         ],
         wrap: sockets::<SecondClose>,
         ..Mutant::SOUND

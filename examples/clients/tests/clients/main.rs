@@ -1,21 +1,14 @@
-//! The clients against scripted peers, on an implementation that is picked here. Against real servers they run in
-//! `cargo xtask servers`, by TLS.
+//! The clients on SMOL. The same scripts are run on threads in `conformance/third-party`; against real servers the clients run
+//! in `cargo xtask servers`, by TLS.
 
-mod http;
-mod imap;
-mod peer;
-mod redis;
-mod smtp;
+mod scripts;
 
-use std::time::Duration;
-
-use smol::Timer;
-use smol::future::or;
-use tcpsocket::{Error, ErrorName, SocketProvider};
+use async_io::Timer;
+use futures_lite::future::or;
+use tcpsocket::SocketProvider;
 use tcpsocket_smol::{Loop, Smol};
 
-/// How long anything here may take.
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::scripts::DEADLINE;
 
 /// Runs a client, within the deadline, and waits until all it sent has left.
 fn run<T>(client: impl AsyncFnOnce(&dyn SocketProvider) -> T) -> T {
@@ -32,13 +25,4 @@ fn run<T>(client: impl AsyncFnOnce(&dyn SocketProvider) -> T) -> T {
             panic!("the client did not finish in time")
         },
     ))
-}
-
-/// The error that it must be, by its name.
-#[track_caller]
-fn fails<T: std::fmt::Debug>(outcome: Result<T, Error>, name: ErrorName) {
-    match outcome {
-        Ok(value) => panic!("{name} expected, {value:?} came"),
-        Err(error) => assert_eq!(error.name(), name, "{error}"),
-    }
 }

@@ -6,8 +6,9 @@ use std::io::{Read, Write};
 use clients::redis::{Command, Redis, Token};
 use tcpsocket::{Bytes, Error, ErrorName, SocketOptions};
 
-use crate::peer::{Step, hear, say, script, serve, stammer};
-use crate::{fails, run};
+use super::fails;
+use super::peer::{Step, hear, say, script, serve, stammer};
+use crate::run;
 
 fn pipeline(port: u16, commands: Vec<Command>) -> Result<Vec<Token>, Error> {
     run(async |net| {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use clients::smtp::Smtp;
 use tcpsocket::{Error, ErrorName, MARK, SocketOptions, SocketProvider, SocketProviderExt};
 
-use crate::peer::{hear, say, script, serve, stammer};
-use crate::{fails, run};
+use super::fails;
+use super::peer::{hear, say, script, serve, stammer};
+use crate::run;
 
 async fn connect(net: &dyn SocketProvider, port: u16) -> Result<Smtp, Error> {
     Smtp::over(net.connect("127.0.0.1", port, SocketOptions::new()).await?).await

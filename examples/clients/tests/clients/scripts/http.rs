@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_io::Timer;
 use clients::http::{Head, Http};
-use smol::Timer;
-use smol::future::or;
+use futures_lite::future::or;
 use tcpsocket::{Error, ErrorName};
 
-use crate::peer::{Step, hear, say, script, serve, stammer};
-use crate::{fails, run};
+use super::fails;
+use super::peer::{Step, hear, say, script, serve, stammer};
+use crate::run;
 
 /// Runs what uses a connection, beside the connection's driver.
 fn with<T>(port: u16, client: impl AsyncFnOnce(Http) -> Result<T, Error>) -> Result<T, Error> {

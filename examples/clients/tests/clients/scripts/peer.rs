@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 
-use crate::DEADLINE;
+use super::DEADLINE;
 
 /// A step of a script.
 #[derive(Clone, Debug)]

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use clients::imap::Imap;
 use tcpsocket::{Error, ErrorName, SocketOptions, SocketProvider, SocketProviderExt};
 
-use crate::peer::{Step, hear, say, script, stammer};
-use crate::{fails, run};
+use super::fails;
+use super::peer::{Step, hear, say, script, stammer};
+use crate::run;
 
 async fn connect(net: &dyn SocketProvider, port: u16) -> Result<Imap, Error> {
     Imap::over(net.connect("127.0.0.1", port, SocketOptions::new()).await?).await

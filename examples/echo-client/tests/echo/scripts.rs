@@ -1,17 +1,17 @@
-//! The client over real TCP: an implementation is picked here, and only here.
+//! The client over real TCP. Who runs them picks the implementation, and offers `run`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use async_io::Timer;
 use echo_client::{EchoClient, LONGEST, Lines, ping};
-use futures_lite::future::or;
 use tcpsocket::{Error, ErrorName, SocketOptions, SocketProvider, SocketProviderExt};
-use tcpsocket_smol::{Loop, Smol};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::run;
+
+/// How long anything here may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A peer for one connection, on a thread.
 fn peer<T: Send + 'static>(
@@ -35,23 +35,6 @@ fn echo(stream: TcpStream) -> Vec<String> {
     lines
         .inspect(|line| writeln!(to, "{line}").unwrap())
         .collect()
-}
-
-/// Runs a client, within the deadline.
-fn run<T>(client: impl AsyncFnOnce(&dyn SocketProvider) -> T) -> T {
-    let own_loop = Loop::new().unwrap();
-    let net = Smol::on(&own_loop);
-    own_loop.block_on(or(
-        async {
-            let outcome = client(&net).await;
-            net.idle().await;
-            outcome
-        },
-        async {
-            Timer::after(DEADLINE).await;
-            panic!("the client did not finish in time")
-        },
-    ))
 }
 
 async fn lines(net: &dyn SocketProvider, port: u16) -> Lines {

@@ -1,0 +1,28 @@
+//! The client on SMOL: an implementation is picked here, and only here. The same scripts are run on threads in
+//! `conformance/third-party`.
+
+mod scripts;
+
+use async_io::Timer;
+use futures_lite::future::or;
+use tcpsocket::SocketProvider;
+use tcpsocket_smol::{Loop, Smol};
+
+use crate::scripts::DEADLINE;
+
+/// Runs a client, within the deadline.
+fn run<T>(client: impl AsyncFnOnce(&dyn SocketProvider) -> T) -> T {
+    let own_loop = Loop::new().unwrap();
+    let net = Smol::on(&own_loop);
+    own_loop.block_on(or(
+        async {
+            let outcome = client(&net).await;
+            net.idle().await;
+            outcome
+        },
+        async {
+            Timer::after(DEADLINE).await;
+            panic!("the client did not finish in time")
+        },
+    ))
+}
