@@ -2,6 +2,21 @@
 
 use std::collections::BTreeMap;
 
+/// Lets this process have as many as the cases need, if it may: many systems begin with 1024.
+pub(crate) fn raise_the_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        const ENOUGH: u64 = 8192;
+        let mut limit = getrlimit(Resource::Nofile);
+        if limit.current.is_some_and(|it| it < ENOUGH) {
+            limit.current = Some(limit.maximum.map_or(ENOUGH, |it| it.min(ENOUGH)));
+            // Where that is not allowed, the case that needs them says so.
+            let _ = setrlimit(Resource::Nofile, limit);
+        }
+    }
+}
+
 /// The targets of all descriptors with how often each occurs, or `None` where the system does not tell.
 ///
 /// The descriptors by which a reactor waits (epoll, events, timers) are not counted: it makes them once, and perhaps late. Sockets have a name each (`socket:[4711]`), so one that was closed and another that was opened do not cancel out.

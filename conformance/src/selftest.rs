@@ -27,6 +27,7 @@ pub async fn selftest(world: Arc<dyn World>) -> Outcome {
     it.resets().await?;
     it.unread_input_resets().await?;
     it.echo().await?;
+    it.crowd().await?;
     it.a_small_window().await?;
     it.talking().await?;
     it.addresses_without_a_peer().await?;
@@ -157,6 +158,27 @@ impl Stage<'_> {
         ]))?;
         self.until("an echo", &*dialler, |it| it.done).await?;
         self.check("the same bytes", dialler.received() == b"hello", &*dialler)
+    }
+
+    async fn crowd(&self) -> Outcome {
+        let listener = self.peer(Script::listen([Step::Crowd(3)]))?;
+        let mut diallers = Vec::new();
+        for _ in 0..3 {
+            diallers.push(self.peer(Script::dial([
+                Step::Connect(listener.address()),
+                Step::Write(Bytes::from_static(b"hello")),
+                Step::Fin,
+                Step::ReadToEnd,
+            ]))?);
+        }
+        self.until("a crowd", &*listener, |it| it.done && it.connections == 3)
+            .await?;
+        for dialler in diallers {
+            self.until("its end", &*dialler, |it| it.end == Some(End::Fin))
+                .await?;
+            self.check("an echo", dialler.received() == b"hello", &*dialler)?;
+        }
+        Ok(())
     }
 
     async fn a_small_window(&self) -> Outcome {

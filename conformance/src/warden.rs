@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 
@@ -36,6 +37,8 @@ pub(crate) struct Answers {
     /// For the second question of an automatic port.
     pub(crate) rebind: Answer,
     pub(crate) accept: Answer,
+    /// For every peer but the first, if it is another.
+    pub(crate) later_accept: Option<Answer>,
     /// How many bytes may be queued in all; `None` for any number.
     pub(crate) quota: Option<usize>,
 }
@@ -49,6 +52,8 @@ pub(crate) struct Warden {
     /// Shared between wardens, so that their order shows.
     asked: Arc<Mutex<Vec<String>>>,
     watched: Mutex<Vec<Watched>>,
+    /// Peers of servers about which it was asked.
+    peers: AtomicUsize,
 }
 
 /// One socket or server that a warden watches.
@@ -90,6 +95,7 @@ impl Warden {
             answers,
             asked,
             watched: Mutex::default(),
+            peers: AtomicUsize::new(0),
         })
     }
 
@@ -102,7 +108,13 @@ impl Warden {
             answers,
             asked: Arc::default(),
             watched: Mutex::default(),
+            peers: AtomicUsize::new(0),
         })
+    }
+
+    /// How many peers of servers it was asked about.
+    pub(crate) fn peers(&self) -> usize {
+        self.peers.load(Ordering::SeqCst)
     }
 
     pub(crate) fn asked(&self) -> Vec<String> {
@@ -235,7 +247,10 @@ impl Gate for Warden {
 
     async fn accept(&self, local: SocketAddr, peer: SocketAddr) -> Result<(), Error> {
         self.note(format!("accept {} {}", local.ip(), peer.ip()));
-        self.answer("accept", self.answers.accept).await
+        let first = self.peers.fetch_add(1, Ordering::SeqCst) == 0;
+        let later = self.answers.later_accept.filter(|_| !first);
+        self.answer("accept", later.unwrap_or(self.answers.accept))
+            .await
     }
 
     fn watch(&self, it: Weak<dyn Control>) -> Arc<dyn Meter> {

@@ -170,6 +170,8 @@ pub enum Step {
     WriteUntilFull(Bytes, &'static str),
     /// Writes back what it reads, until the stream ends.
     Echo,
+    /// Takes this many connections, and when all are there serves one after the other as [`Echo`](Step::Echo) does, and closes it.
+    Crowd(usize),
     /// Writes this again and again, and reads meanwhile, until the stream ends. Refusals to write do not end it.
     Talk(Bytes),
     /// Shakes hands as the server. From here on, what is read and written goes inside TLS.

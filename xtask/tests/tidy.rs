@@ -158,9 +158,25 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
             says("docs/spec/sending.md:13: TX-7 has no case in the kit and no reason in"),
         ),
         (
-            "a SHOULD need not be judged",
+            "a SHOULD that nobody judges",
             vec![Append(spec, format!("\n### TX-{} (SHOULD)\n", 7))],
+            says("docs/spec/sending.md:13: TX-7 has no case in the kit and no reason in"),
+        ),
+        (
+            "a MAY need not be judged",
+            vec![Append(spec, format!("\n### TX-{} (MAY)\n", 7))],
             vec![],
+        ),
+        (
+            "a MUST that only a mutant names",
+            vec![
+                Append(spec, format!("\n### TX-{} (MUST)\n", 7)),
+                Write(
+                    "conformance/src/mutants/sending.rs",
+                    format!("//! Broken.\nconst NO: Mutant = Mutant {{ clauses: &[\"TX-{}\"] }};\n", 7),
+                ),
+            ],
+            says("docs/spec/sending.md:13: TX-7 has no case in the kit and no reason in"),
         ),
         (
             "a clause judged and excused",
@@ -168,9 +184,9 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
             says("docs/spec/unobservable.md:6: TX-1 has a case in the kit: take it off"),
         ),
         (
-            "an excuse for what is no MUST",
+            "an excuse for what binds nobody",
             vec![Append(unobservable, "| TX-3 | too hard |\n".into())],
-            says("docs/spec/unobservable.md:6: \"TX-3\" is no MUST clause"),
+            says("docs/spec/unobservable.md:6: \"TX-3\" is no clause that binds"),
         ),
         (
             "an excuse without a reason",

@@ -409,14 +409,14 @@ async fn peer_that_writes_first(cx: Cx) -> Outcome {
 
 async fn linger_measures_time_without_progress(cx: Cx) -> Outcome {
     let mut steps = vec![Accept];
-    let signals = ["1", "2", "3", "4"];
+    let signals = ["1", "2", "3", "4", "5", "6"];
     for signal in signals {
         steps.extend([Wait(signal), Read(STUCK / 8)]);
     }
     steps.extend([Wait("read on"), ReadToEnd]);
     let peer = cx.peer(Script::listen(steps).receive_buffer(32_768))?;
     // Long against a round trip on a machine that is busy; the steps together are longer.
-    let linger = SHORT * 6;
+    let linger = SHORT * 8;
     let options = cx.options().linger(linger);
     let a = cx.open_with(cx.request(&peer)?.with_options(options))?;
     a.expect("open").await?;
@@ -424,7 +424,7 @@ async fn linger_measures_time_without_progress(cx: Cx) -> Outcome {
     let closed_at = cx.world().now();
     a.close();
     for signal in signals {
-        cx.passes(linger / 3).await;
+        cx.passes(linger / 4).await;
         cx.signal(signal);
     }
     cx.signal("read on");

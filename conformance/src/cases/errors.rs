@@ -47,6 +47,14 @@ pub(super) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "errors/messages",
+        clauses: &["ERR-16"],
+        level: Level::Should,
+        requirement: "A message says more than the name and the class of its error, whether a call or an event brings it.",
+        run: |cx| Box::pin(messages(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "errors/as-io-error",
         clauses: &["ERR-15"],
         requirement: "An error converts into an io::Error of the nearest kind, with itself inside.",
@@ -78,9 +86,36 @@ async fn class_and_name(cx: Cx) -> Outcome {
         };
         cx.check("class", error.class(), Some(ErrorClass::Network))?;
         cx.check("is_security", error.name().is_security(), false)?;
-        cx.check_that("there is a message", !error.message().is_empty())?;
         let closed = a.next().await?;
         cx.check_that("Close", matches!(closed, Some(Event::Close(_))))?;
+    }
+    Ok(())
+}
+
+async fn messages(cx: Cx) -> Outcome {
+    let nobody = cx.peer(Script::refuse())?;
+    let gone = cx.peer(Script::listen([Accept, Reset]))?;
+    let mut errors = Vec::new();
+    for peer in [&nobody, &gone] {
+        let a = cx.opening(peer)?;
+        errors.extend(a.raw().send_string("\u{20ac}").err());
+        errors.extend(a.raw().send(Bytes::from_static(b"early")).err());
+        loop {
+            match a.next().await? {
+                Some(Event::Error(error)) => errors.push(error),
+                Some(Event::Close(_)) => break,
+                _ => {}
+            }
+        }
+        errors.extend(a.raw().send(Bytes::from_static(b"late")).err());
+    }
+    cx.check("errors", errors.len(), 8)?;
+    for error in errors {
+        let said = error.message().trim().trim_end_matches('.');
+        let name = error.name().to_string();
+        let class = error.class().map(|it| it.to_string());
+        let more = !said.is_empty() && said != name && Some(said) != class.as_deref();
+        cx.check_that(&format!("{error:?} says what happened"), more)?;
     }
     Ok(())
 }

@@ -1,11 +1,19 @@
 //! Gates and controls: who is asked, when, about what, and what a refusal leads to.
 
+use std::collections::HashSet;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Weak};
 
 use super::prelude::*;
-use tcpsocket::{ListenRequest, ServerSocketOptions};
+use crate::socket::Socket;
+use crate::sync::lock;
+use crate::wait::Bell;
+use tcpsocket::{
+    Control, Gate, Host, ListenRequest, Meter, NoMeter, ServerSocketOptions, async_trait,
+};
 
 const GATES: &[Capability] = &[Capability::Gates];
 const SERVER_GATES: &[Capability] = &[Capability::Gates, Capability::Listen];
@@ -137,6 +145,24 @@ pub(super) const CASES: &[Case] = &[
         needs: SERVER_GATES,
         requirement: "A refused peer receives no byte and a reset, and leads to no event.",
         run: |cx| Box::pin(accept_refused(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "gates/a-waiting-peer-holds-up-nobody",
+        clauses: &["GATE-17"],
+        level: Level::Should,
+        needs: SERVER_GATES,
+        requirement: "A peer about which a gate has not decided does not hold up those behind it.",
+        run: |cx| Box::pin(a_waiting_peer_holds_up_nobody(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "gates/waiting-peers-are-bounded",
+        clauses: &["GATE-17"],
+        level: Level::Should,
+        needs: SERVER_GATES,
+        requirement: "Of 300 peers that wait for a gate some are not asked about yet, and none is forgotten.",
+        run: |cx| Box::pin(waiting_peers_are_bounded(cx)),
         ..Case::MUST
     },
     Case {
@@ -594,6 +620,123 @@ async fn accept_refused(cx: Cx) -> Outcome {
         server.quiet().await?;
     }
     Ok(())
+}
+
+async fn a_waiting_peer_holds_up_nobody(cx: Cx) -> Outcome {
+    let warden = Warden::new(
+        &cx,
+        Answers {
+            accept: Answer::AllowAt("allow"),
+            later_accept: Some(Answer::Allow),
+            ..Answers::default()
+        },
+    );
+    let server = cx
+        .listen_with(warden.guards_server(cx.listen_request()?))
+        .await?;
+    let steps = |words| [Connect(server.address()), Write(words), ReadToEnd];
+    cx.peer(Script::dial(steps(Bytes::from_static(b"the first"))))?;
+    let asked = || warden.peers() == 1;
+    server.quiet_until("the gate is asked", asked).await?;
+    for _ in 0..3 {
+        cx.peer(Script::dial(steps(Bytes::from_static(b"later"))))?;
+        let a = server.accept().await?;
+        a.expect("data 5").await?;
+    }
+    cx.signal("allow");
+    let a = server.accept().await?;
+    a.expect("data 9").await?;
+    a.check_received(b"the first")
+}
+
+async fn waiting_peers_are_bounded(cx: Cx) -> Outcome {
+    const PEERS: usize = 300;
+    let door = Arc::new(Door {
+        bell: cx.bell().clone(),
+        ..Door::default()
+    });
+    // Room in the backlog for those that are not asked about.
+    let request = cx.listen_request()?.backlog(PEERS as i64)?;
+    let server = cx.listen_with(request.with_gate(door.clone())).await?;
+    let mut peers = Vec::new();
+    for _ in 0..PEERS {
+        let request = OpenRequest::new("127.0.0.1", server.address().port())?;
+        let request = request.with_options(cx.options());
+        let peer = Socket::unlogged(cx.clone(), cx.provider().open_with(request)?);
+        peer.expect("open").await?;
+        peers.push(peer);
+    }
+    let asked = || door.asked() > 0;
+    server.quiet_until("the gate is asked", asked).await?;
+    server.quiet().await?;
+    let fewer = door.asked() < PEERS;
+    cx.check_that("fewer are asked about than wait", fewer)?;
+    door.open();
+    let mut ports = HashSet::new();
+    let mut accepted = Vec::new();
+    for _ in 0..PEERS {
+        let a = server.accept().await?;
+        ports.insert(a.raw().port());
+        accepted.push(a);
+    }
+    cx.check("different peers", ports.len(), PEERS)?;
+    cx.check("peers that were asked about", door.asked(), PEERS)
+}
+
+/// A gate that allows everything but peers of servers, and those when it is open. A [`Warden`] would be too busy with so many.
+#[derive(Debug, Default)]
+struct Door {
+    bell: Arc<Bell>,
+    /// How many peers it was asked about.
+    asked: AtomicUsize,
+    state: Mutex<(bool, Vec<Waker>)>,
+}
+
+impl Door {
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn open(&self) {
+        let mut state = lock(&self.state);
+        state.0 = true;
+        let waiting = std::mem::take(&mut state.1);
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[async_trait]
+impl Gate for Door {
+    async fn name(&self, _host: &Host, _port: u16) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn connect(&self, _host: &Host, all: &[SocketAddr]) -> Result<Vec<SocketAddr>, Error> {
+        Ok(all.to_vec())
+    }
+
+    async fn bind(&self, _at: SocketAddr) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn accept(&self, _local: SocketAddr, _peer: SocketAddr) -> Result<(), Error> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.bell.ring();
+        poll_fn(|context| {
+            let mut state = lock(&self.state);
+            if state.0 {
+                return Poll::Ready(Ok(()));
+            }
+            state.1.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn watch(&self, _it: Weak<dyn Control>) -> Arc<dyn Meter> {
+        Arc::new(NoMeter)
+    }
 }
 
 async fn accept_given_up(cx: Cx) -> Outcome {

@@ -1,6 +1,10 @@
 //! From the first handle to the last, in every state.
 
+use std::time::Duration;
+
 use super::prelude::*;
+use crate::Step;
+use crate::socket::Socket;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -52,6 +56,14 @@ pub(super) const CASES: &[Case] = &[
         level: Level::Should,
         requirement: "A socket that has ended has no descriptor, although handles are alive.",
         run: |cx| Box::pin(ended_with_handles_alive(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "lifecycle/thousands-at-once",
+        clauses: &["ACT-8", "ST-3"],
+        requirement: "Two thousand sockets of one provider are open at once; each has its own bytes and its own end.",
+        deadline: Duration::from_secs(30),
+        run: |cx| Box::pin(thousands_at_once(cx)),
         ..Case::MUST
     },
     Case {
@@ -261,6 +273,28 @@ async fn ended_with_handles_alive(cx: Cx) -> Outcome {
         left(),
         Vec::<String>::new(),
     )
+}
+
+async fn thousands_at_once(cx: Cx) -> Outcome {
+    const SOCKETS: usize = 2000;
+    let peer = cx.peer(Script::listen([Step::Crowd(SOCKETS)]))?;
+    let mut sockets = Vec::new();
+    for n in 0..SOCKETS as u32 {
+        let raw = cx.provider().open_with(cx.request(&peer)?)?;
+        let a = Socket::unlogged(cx.clone(), raw);
+        a.expect("open").await?;
+        cx.check("send", a.send(n.to_be_bytes().to_vec())?, true)?;
+        sockets.push(a);
+    }
+    peer.until("all are there", |it| it.connections == SOCKETS)
+        .await?;
+    for a in &sockets {
+        a.expect("data 4").await?;
+        a.check_received(&a.sent())?;
+        a.close();
+        a.expect("close clean").await?;
+    }
+    cx.within("idle", cx.provider().idle()).await
 }
 
 async fn many_one_after_another(cx: Cx) -> Outcome {

@@ -100,6 +100,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         what: "The message of an error that comes as an event is \"Network\" or the like.",
         caught_by: &[
             "closing/abort-with-an-error",
+            "errors/messages",
             "gates/address-refused",
             "permissions/one-message",
         ],

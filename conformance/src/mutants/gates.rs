@@ -191,6 +191,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ..Mutant::SOUND
     },
     Mutant {
+        name: "a-waiting-peer-holds-up-the-others",
+        repeats: "Loops that accept and then await what is to be decided, in one task.",
+        clauses: &["GATE-17"],
+        what: "A gate of a server is asked about one peer at a time.",
+        caught_by: &["gates/a-waiting-peer-holds-up-nobody"],
+        needs: SERVERS,
+        wrap: gates::<OneAtATime>,
+        ..Mutant::SOUND
+    },
+    Mutant {
         name: "accepted-sockets-are-not-watched",
         repeats: "Firefox OS in JavaScript, where what went through accepted sockets was charged to nobody.",
         clauses: &["GATE-10", "ACC-3"],
@@ -386,6 +396,40 @@ impl GateFault for NameTwice {
     async fn name(&self, it: &Arc<dyn Gate>, host: &Host, port: u16) -> Result<(), Error> {
         it.name(host, port).await?;
         it.name(host, port).await
+    }
+}
+
+#[derive(Default)]
+struct OneAtATime(Mutex<(bool, Vec<Waker>)>);
+
+struct Leaves<'a>(&'a OneAtATime);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        let waiting = std::mem::take(&mut *lock(&self.0.0)).1;
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[async_trait]
+impl GateFault for OneAtATime {
+    async fn accept(
+        &self,
+        it: &Arc<dyn Gate>,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> Result<(), Error> {
+        let enters = poll_fn(|cx| {
+            let mut state = lock(&self.0);
+            if !state.0 {
+                state.0 = true;
+                return Poll::Ready(Leaves(self));
+            }
+            state.1.push(cx.waker().clone());
+            Poll::Pending
+        });
+        let _inside = enters.await;
+        it.accept(local, peer).await
     }
 }
 

@@ -9,7 +9,7 @@ use tcpsocket::{BinaryType, OpenRequest, SocketOptions, SocketProvider, TcpSocke
 
 use super::process::Verdict;
 use super::record;
-use crate::descriptors::Descriptors;
+use crate::descriptors::{self, Descriptors};
 use crate::mutants::Mutated;
 use crate::sync::lock;
 use crate::wait::{self, Bell, PATIENCE};
@@ -51,6 +51,7 @@ pub(super) fn run(
         subject: subject.clone(),
         mutant,
     });
+    descriptors::raise_the_limit();
     let panics = note_panics();
     let judged = std::panic::catch_unwind(AssertUnwindSafe(|| {
         if case == "selftest" {

@@ -40,7 +40,7 @@ impl StdPeer {
         let address = local(&socket)?;
         let mut in_the_way = Vec::new();
         match script.role {
-            Role::Listen => socket.listen(64)?,
+            Role::Listen => socket.listen(128)?,
             Role::Silent => {
                 socket.listen(1)?;
                 in_the_way = fill(&socket, address)?;
@@ -188,15 +188,7 @@ impl Actor {
 
     fn step(&mut self, step: &Step) -> Result<(), Stop> {
         match step {
-            Step::Accept => {
-                self.link = None;
-                let socket = self.socket.as_ref().ok_or_else(|| no("listener"))?;
-                let (stream, _) = socket.accept()?;
-                if self.shared.clearing() {
-                    return Err(Stop::Cleared);
-                }
-                self.connected(stream)
-            }
+            Step::Accept => self.accept(),
             Step::Connect(to) => {
                 self.link = None;
                 let socket = match self.socket.take() {
@@ -217,6 +209,7 @@ impl Actor {
                 self.write(&bytes[done..], bytes.len(), None).map(drop)
             }
             Step::Echo => self.echo(),
+            Step::Crowd(connections) => self.crowd(*connections),
             Step::Talk(bytes) => self.talk(bytes),
             Step::Tls(server) => {
                 let acceptor = self.acceptor(server)?;
@@ -253,6 +246,16 @@ impl Actor {
 
     fn link(&mut self) -> Result<&mut Link, Stop> {
         self.link.as_mut().ok_or_else(|| no("connection"))
+    }
+
+    fn accept(&mut self) -> Result<(), Stop> {
+        self.link = None;
+        let socket = self.socket.as_ref().ok_or_else(|| no("listener"))?;
+        let (stream, _) = socket.accept()?;
+        if self.shared.clearing() {
+            return Err(Stop::Cleared);
+        }
+        self.connected(stream)
     }
 
     fn connected(&mut self, socket: Socket) -> Result<(), Stop> {
@@ -430,6 +433,20 @@ impl Actor {
             from += bytes.len();
             self.write(&bytes, bytes.len(), None)?;
         }
+        Ok(())
+    }
+
+    fn crowd(&mut self, connections: usize) -> Result<(), Stop> {
+        let mut all = Vec::new();
+        for _ in 0..connections {
+            self.accept()?;
+            all.extend(self.link.take());
+        }
+        for link in all {
+            self.link = Some(link);
+            self.echo()?;
+        }
+        self.link = None;
         Ok(())
     }
 

@@ -1,5 +1,5 @@
-//! The clauses of the specification: each id exists once, whatever is cited exists, and every MUST has a case in the
-//! kit or a reason why it cannot have one.
+//! The clauses of the specification: each id exists once, whatever is cited exists, and every MUST and SHOULD has a case in
+//! the kit or a reason why it cannot have one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,11 +18,14 @@ const SPEC: &str = "docs/spec/";
 const STATES: &str = "docs/spec/states.md";
 const UNOBSERVABLE: &str = "docs/spec/unobservable.md";
 const KIT: &str = "conformance/src/";
+/// Mutants name clauses too, which does not judge anybody.
+const MUTANTS: &str = "conformance/src/mutants/";
 
 /// A clause, or a row of the table of states.
 #[derive(Debug)]
 struct Clause<'a> {
-    must: bool,
+    /// A MUST or a SHOULD: what the kit is to judge.
+    binding: bool,
     path: &'a str,
     line: usize,
 }
@@ -71,7 +74,8 @@ fn headings<'a>(file: &'a File, clauses: &mut Clauses<'a>, report: &mut Report) 
         report.check(level.is_some(), &file.path, number, || {
             format!("the heading of {id} must read `### {id} (LEVEL)`, with {LEVELS:?}")
         });
-        define(id, level == Some("MUST"), file, number, clauses, report);
+        let binding = matches!(level, Some("MUST" | "SHOULD"));
+        define(id, binding, file, number, clauses, report);
     }
 }
 
@@ -95,7 +99,7 @@ fn rows<'a>(file: &'a File, clauses: &mut Clauses<'a>, report: &mut Report) {
 
 fn define<'a>(
     id: &str,
-    must: bool,
+    binding: bool,
     file: &'a File,
     line: usize,
     clauses: &mut Clauses<'a>,
@@ -106,7 +110,7 @@ fn define<'a>(
         format!("{id} stands already in {}", first.unwrap_or_default())
     });
     clauses.entry(id.to_owned()).or_insert(Clause {
-        must,
+        binding,
         path: &file.path,
         line,
     });
@@ -123,11 +127,12 @@ fn citations(file: &File, areas: &BTreeSet<&str>, clauses: &Clauses<'_>, report:
     }
 }
 
-/// Every MUST is judged by the kit, or listed as unobservable with a reason; never both.
+/// Every MUST and SHOULD is judged by the kit, or listed as unobservable with a reason; never both.
 fn coverage(workspace: &Workspace, clauses: &Clauses<'_>, report: &mut Report) {
     let mut judged = BTreeSet::new();
     for file in &workspace.files {
-        if file.path.starts_with(KIT) && file.is("rs") {
+        let cases = file.path.starts_with(KIT) && !file.path.starts_with(MUTANTS);
+        if cases && file.is("rs") {
             for (line, id) in case_clauses(file) {
                 report.check(clauses.contains_key(id), &file.path, line, || {
                     format!("a case names {id:?}, which is no clause")
@@ -142,10 +147,10 @@ fn coverage(workspace: &Workspace, clauses: &Clauses<'_>, report: &mut Report) {
         for (line, cells) in entries {
             let id = cells[0].as_str();
             report.check(
-                clauses.get(id).is_some_and(|it| it.must),
+                clauses.get(id).is_some_and(|it| it.binding),
                 &file.path,
                 line,
-                || format!("{id:?} is no MUST clause: nothing to excuse"),
+                || format!("{id:?} is no clause that binds: nothing to excuse"),
             );
             report.check(
                 cells.get(1).is_some_and(|it| !it.is_empty()),
@@ -162,7 +167,7 @@ fn coverage(workspace: &Workspace, clauses: &Clauses<'_>, report: &mut Report) {
             excused.insert(id.to_owned());
         }
     }
-    for (id, clause) in clauses.iter().filter(|(_, it)| it.must) {
+    for (id, clause) in clauses.iter().filter(|(_, it)| it.binding) {
         let covered = judged.contains(id.as_str()) || excused.contains(id);
         report.check(covered, clause.path, clause.line, || {
             format!("{id} has no case in the kit and no reason in {UNOBSERVABLE}")
