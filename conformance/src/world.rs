@@ -180,6 +180,8 @@ pub enum Step {
     TlsClient(TlsClient),
     /// Says inside TLS that its stream ends. [`Fin`](Step::Fin) ends it.
     CloseNotify,
+    /// Changes the keys of TLS 1.3, and asks the other to do the same.
+    KeyUpdate,
     /// Writes all of it below TLS.
     WriteBelow(Bytes),
     /// Sends FIN, and can still read.

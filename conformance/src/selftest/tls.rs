@@ -71,6 +71,7 @@ impl Stage<'_> {
             Step::Read(4),
             Step::Write(Bytes::from_static(b"go")),
             Step::Tls(TlsServer::default()),
+            Step::KeyUpdate,
             Step::Echo,
             Step::CloseNotify,
             Step::Fin,

@@ -145,10 +145,19 @@ impl Link {
 
     /// Says goodbye inside TLS; without it there is no way to.
     pub(super) fn close_notify(&mut self) -> io::Result<()> {
-        let tls = self.tls.as_mut();
-        let tls = tls.ok_or_else(|| io::Error::other("there is no TLS to say goodbye in"))?;
-        tls.session.says_goodbye();
+        self.session()?.says_goodbye();
         Ok(())
+    }
+
+    /// Changes the keys inside TLS.
+    pub(super) fn change_keys(&mut self) -> io::Result<()> {
+        self.session()?.changes_keys().map_err(io::Error::other)
+    }
+
+    fn session(&mut self) -> io::Result<&mut TlsSession> {
+        let tls = self.tls.as_mut();
+        let tls = tls.ok_or_else(|| io::Error::other("there is no TLS"))?;
+        Ok(&mut tls.session)
     }
 
     /// Writes below TLS.

@@ -226,6 +226,10 @@ impl Actor {
                 self.link()?.close_notify()?;
                 self.flush()
             }
+            Step::KeyUpdate => {
+                self.link()?.change_keys()?;
+                self.flush()
+            }
             Step::Fin => Ok(self.link()?.stream().shutdown(Shutdown::Write)?),
             Step::Reset => {
                 let link = self.link.take().ok_or_else(|| no("connection"))?;

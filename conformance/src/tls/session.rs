@@ -253,6 +253,19 @@ impl TlsSession {
         self.conn.send_close_notify();
     }
 
+    /// Changes the keys, and asks the other end to do the same.
+    ///
+    /// # Errors
+    ///
+    /// Why not, for people: TLS 1.2 cannot.
+    pub fn changes_keys(&mut self) -> Result<(), String> {
+        let changed = match &mut self.conn {
+            Connection::Client(conn) => conn.refresh_traffic_keys(),
+            Connection::Server(conn) => conn.refresh_traffic_keys(),
+        };
+        changed.map_err(|error| format!("TLS: {error}"))
+    }
+
     /// Ciphertext that is to be sent.
     pub fn gives(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();

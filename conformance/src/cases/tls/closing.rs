@@ -36,6 +36,14 @@ pub(in crate::cases) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "tls/goodbye-without-fin",
+        clauses: &["CL-12", "CL-6"],
+        needs: SECURE,
+        requirement: "close_notify ends the peer's stream although no FIN follows.",
+        run: |cx| Box::pin(goodbye_without_fin(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "tls/close-after-the-peer-is-gone",
         clauses: &["CL-12", "CL-9"],
         needs: SECURE,
@@ -201,6 +209,23 @@ async fn truncated_in_a_record(cx: Cx) -> Outcome {
     ]))?;
     let a = open(&cx, &peer).await?;
     a.expect("data 10, close failed").await
+}
+
+async fn goodbye_without_fin(cx: Cx) -> Outcome {
+    let peer = cx.peer(Script::listen([
+        Accept,
+        Tls(server()),
+        Read(70_000),
+        Write(cx.bytes(10)),
+        CloseNotify,
+        ReadToEnd,
+        Close,
+    ]))?;
+    let a = open(&cx, &peer).await?;
+    a.sends(70_000, false)?;
+    a.expect("drain, data 10, close clean").await?;
+    peer.gets(&a.sent(), End::Fin).await?;
+    cx.check_that("a goodbye", peer.tls().close_notify)
 }
 
 async fn end_of_the_peer_with_output_queued(cx: Cx) -> Outcome {

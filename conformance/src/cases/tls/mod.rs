@@ -21,7 +21,7 @@ mod prelude {
     pub(super) use std::time::Duration;
 
     pub(super) use super::super::prelude::*;
-    pub(super) use crate::Step::{CloseNotify, Tls, WriteBelow};
+    pub(super) use crate::Step::{CloseNotify, KeyUpdate, Tls, WriteBelow};
     pub(super) use crate::cx::Partner;
     pub(super) use crate::socket::Socket;
     pub(super) use crate::tls::NAME;

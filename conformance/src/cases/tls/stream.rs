@@ -79,6 +79,14 @@ pub(in crate::cases) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "tls/keys-are-changed",
+        clauses: &["ST-12", "TX-10"],
+        needs: SECURE,
+        requirement: "A peer that changes the keys of TLS 1.3 in the middle of the stream changes nothing else.",
+        run: |cx| Box::pin(keys_are_changed(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "tls/meters",
         clauses: &["ACC-1", "ACC-2", "ACC-4"],
         needs: GATES,
@@ -277,6 +285,34 @@ async fn small_records(cx: Cx) -> Outcome {
     let a = open(&cx, &peer).await?;
     a.expect("data 1000, close clean").await?;
     a.check_received(&bytes)
+}
+
+async fn keys_are_changed(cx: Cx) -> Outcome {
+    let bytes = cx.bytes(60_000);
+    let peer = cx.peer(Script::listen([
+        Accept,
+        Tls(server()),
+        KeyUpdate,
+        Read(70_000),
+        Write(bytes.slice(..20_000)),
+        KeyUpdate,
+        KeyUpdate,
+        Write(bytes.slice(20_000..40_000)),
+        KeyUpdate,
+        Write(bytes.slice(40_000..)),
+        ReadToEnd,
+        CloseNotify,
+        Fin,
+    ]))?;
+    let a = open(&cx, &peer).await?;
+    a.sends(70_000, false)?;
+    a.expect("drain, data 60000").await?;
+    a.check_received(&bytes)?;
+    a.sends(1000, true)?;
+    a.close();
+    a.expect("close clean").await?;
+    peer.gets(&a.sent(), End::Fin).await?;
+    cx.check_that("a goodbye", peer.tls().close_notify)
 }
 
 async fn meters(cx: Cx) -> Outcome {
