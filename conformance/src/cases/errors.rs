@@ -12,6 +12,21 @@ pub(super) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "errors/reset-before-close",
+        clauses: &["CL-9", "GATE-13", "RX-13"],
+        requirement: "A reset that came before close, and was not returned yet, is returned after it.",
+        run: |cx| Box::pin(reset_before_close(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "errors/reset-that-waits-before-close",
+        clauses: &["CL-9", "GATE-13", "RX-13"],
+        needs: &[Capability::Suspend],
+        requirement: "A reset that waits for resume is returned after close, without the data before it.",
+        run: |cx| Box::pin(reset_that_waits_before_close(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "errors/class-and-name",
         clauses: &["ERR-1", "ERR-2", "ERR-8"],
         requirement: "Failures of the network have class Network, and no name that begins with Security.",
@@ -70,6 +85,40 @@ async fn reset(cx: Cx) -> Outcome {
     a.expect("error NetworkError, close failed").await?;
     a.is(ReadyState::Closed)?;
     a.send_fails("InvalidStateError")
+}
+
+async fn reset_before_close(cx: Cx) -> Outcome {
+    for abort in [false, true] {
+        let peer = cx.peer(Script::listen([Accept, Read(10), Reset]))?;
+        let a = cx.open(&peer).await?;
+        a.sends(10, true)?;
+        peer.done().await?;
+        cx.fence().await?;
+        match abort {
+            false => a.close(),
+            true => a.abort(None),
+        }
+        a.is(ReadyState::Closing)?;
+        a.expect("error NetworkError, close failed").await?;
+    }
+    Ok(())
+}
+
+async fn reset_that_waits_before_close(cx: Cx) -> Outcome {
+    let peer = cx.peer(Script::listen([
+        Accept,
+        Wait("reset"),
+        Write(cx.bytes(10)),
+        Reset,
+    ]))?;
+    let a = cx.open(&peer).await?;
+    a.suspend();
+    cx.signal("reset");
+    peer.done().await?;
+    a.quiet().await?;
+    a.close();
+    a.is(ReadyState::Closing)?;
+    a.expect("error NetworkError, close failed").await
 }
 
 async fn class_and_name(cx: Cx) -> Outcome {

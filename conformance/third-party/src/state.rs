@@ -186,9 +186,13 @@ impl State {
         }
         self.output = Output::Ended;
         if let Link::Up(stream) = &self.link {
-            // It fails if the peer has reset the connection, and then nothing of ours is lost.
-            let _ = stream.shutdown(Shutdown::Write);
-            if self.input != Input::Flowing {
+            let ended = stream.shutdown(Shutdown::Write);
+            if let (Err(error), Input::Flowing) = (ended, self.input) {
+                // The peer has reset the connection, and nobody has read that yet (CL-9).
+                self.output = Output::Broken;
+                self.fail(net::broken(error), Comes::AtOnce);
+                self.hang_up();
+            } else if self.input != Input::Flowing {
                 self.hang_up();
             }
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tcpsocket::{Bytes, Error, MARK, ReadyState};
 
-use super::{Comes, Link, State};
+use super::{Comes, Link, Output, State};
 
 impl State {
     pub(crate) fn send(&mut self, data: Bytes) -> bool {
@@ -71,13 +71,13 @@ impl State {
 
     /// CL-3: whatever has become of the attempt, it ends by `Close` alone.
     fn give_up(&mut self) {
-        self.failure = None;
         self.shown = ReadyState::Closing;
         if let Link::Attempt(attempt) = &self.link {
             attempt.give_up();
         }
         self.progress = Some(Instant::now());
         self.end_output();
+        (self.failure, self.output) = (None, Output::Ended);
     }
 
     fn start_closing(&mut self) {
