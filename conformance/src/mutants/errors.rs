@@ -72,6 +72,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ..Mutant::SOUND
     },
     Mutant {
+        name: "a-reset-before-close-is-a-clean-end",
+        repeats: "A provider on threads, of which a shutdown that fails was no news.",
+        clauses: &["CL-9", "GATE-13", "RX-13"],
+        what: "A reset that came before close, with nothing held, is a clean Close and no error.",
+        caught_by: &[
+            "errors/reset-before-close",
+            "errors/reset-that-waits-before-close",
+        ],
+        wrap: sockets::<ForgetsTheReset>,
+        ..Mutant::SOUND
+    },
+    Mutant {
         name: "no-close-after-a-refusal",
         repeats: "The words of MDN and of Gecko's own interfaces about a failed connect.",
         clauses: &["CL-10", "ROW-3"],
@@ -196,6 +208,40 @@ impl Fault for ResetIsClean {
                 .poll_event(cx)
                 .map(|_| Some(Event::Close(Close::new(true)))),
             other => other,
+        }
+    }
+}
+
+/// It was closed, and nothing was held.
+#[derive(Default)]
+struct ForgetsTheReset(AtomicBool);
+
+impl ForgetsTheReset {
+    fn closes(&self, it: &Inner) {
+        let open = it.ready_state() == ReadyState::Open;
+        if open && it.buffered_amount() == 0 {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Fault for ForgetsTheReset {
+    fn close(&self, it: &Inner) {
+        self.closes(it);
+        it.close();
+    }
+
+    fn abort(&self, it: &Inner, why: Option<Error>) {
+        if why.is_none() {
+            self.closes(it);
+        }
+        it.abort(why);
+    }
+
+    fn poll(&self, it: &Inner, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        match self.0.load(Ordering::SeqCst) {
+            true => ResetIsClean.poll(it, cx),
+            false => it.poll_event(cx),
         }
     }
 }
