@@ -43,10 +43,7 @@ pub use crate::tls::{
 pub use crate::world::{End, Peer, Report, Role, Script, Step, World};
 
 /// The `main` of a test target with `harness = false` that judges one or more subjects.
-///
-/// ```ignore
-/// tcpsocket_conformance::main!(Mine);
-/// ```
+/// The [crate's page](crate) shows a whole one.
 #[macro_export]
 macro_rules! main {
     ($($subject:expr),+ $(,)?) => {

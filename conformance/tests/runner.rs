@@ -4,7 +4,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,11 +192,15 @@ struct Said {
     success: bool,
 }
 
+fn judging(expectations: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+    command.arg(JUDGE).args(args);
+    command.env(EXPECTATIONS, expectations);
+    command
+}
+
 fn judge(expectations: &Path, args: &[&str]) -> Said {
-    let output = Command::new(std::env::current_exe().expect("this program has a path"))
-        .arg(JUDGE)
-        .args(args)
-        .env(EXPECTATIONS, expectations)
+    let output = judging(expectations, args)
         .output()
         .expect("this program can be started");
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -313,6 +317,21 @@ fn nothing_to_judge_is_an_error(nowhere: &Path) {
     said.ends(true);
 }
 
+fn the_verdict_stands_although_nobody_reads_it(nowhere: &Path) {
+    for (filter, success) in [("fake/passes", true), ("fake/fails", false)] {
+        let mut child = judging(nowhere, &["--filter", filter])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("this program can be started");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), success, "{said}");
+        assert!(said.is_empty(), "{said}");
+    }
+}
+
 fn mutants_must_be_caught(nowhere: &Path) {
     let said = judge(nowhere, &["--mutants", "--mutant", "boasts"]);
     said.has(&["mutant boasts ... caught by fake/offers-no-servers"]);
@@ -400,6 +419,7 @@ fn main() -> ExitCode {
     known_failures_are_counted_apart(&directory);
     stale_and_unknown_entries_are_errors(&directory);
     nothing_to_judge_is_an_error(&nowhere);
+    the_verdict_stands_although_nobody_reads_it(&nowhere);
     mutants_must_be_caught(&nowhere);
     one_mutant_is_judged(&nowhere);
     let _ = std::fs::remove_dir_all(&directory);

@@ -2,6 +2,7 @@
 //!
 //! Every violation is printed as `path:line: message`.
 
+mod blocks;
 mod clauses;
 mod deps;
 mod licences;
@@ -53,6 +54,7 @@ fn check(root: &Path) -> Result<Report, String> {
     clauses::check(&workspace, &mut report);
     sources::check(&workspace, &mut report);
     links::check(&workspace, &mut report);
+    blocks::check(&workspace, &mut report);
     Ok(report)
 }
 

@@ -216,6 +216,28 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
             ],
             says("docs/spec/:1: there is no clause"),
         ),
+        // Blocks of code.
+        (
+            "a block that nobody compiles",
+            vec![Append("conformance/README.md", "\n```rust,ignore\nlet a = 1;\n```\n".into())],
+            says("conformance/README.md:3: rustdoc does not compile this block, and it stands in no test"),
+        ),
+        (
+            "a block that is a part of a test",
+            vec![
+                Append("conformance/README.md", "\n```rust,ignore\nlet a = 1;\n```\n".into()),
+                Write(
+                    "conformance/tests/kit.rs",
+                    "//! A test.\n#[test]\nfn f() {\n    let a = 1;\n}\n".into(),
+                ),
+            ],
+            vec![],
+        ),
+        (
+            "a block of a comment that nobody compiles",
+            vec![Append(source, "/// ```ignore\n/// f();\n/// ```\npub fn g() {}\n".into())],
+            says("crates/tcpsocket/src/lib.rs:5: rustdoc does not compile this block"),
+        ),
         // Sources and crates.
         (
             "a file that does not say what it is for",

@@ -8,6 +8,7 @@ mod mutants;
 mod process;
 mod record;
 mod report;
+mod say;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use std::time::Instant;
 use self::args::Args;
 use self::expectations::Expectations;
 use self::process::{Finding, Verdict};
+use self::say::say;
 use crate::sync::lock;
 use crate::{CASES, Case, MUTANTS, Mutant, Subject};
 
@@ -101,7 +103,7 @@ impl Runner {
             }
         };
         if args.help {
-            println!("{}", args::USAGE);
+            say!("{}", args::USAGE);
             return ExitCode::SUCCESS;
         }
         let judged = match args.mutants {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::args::Args;
 use super::process::Verdict;
+use super::say::say;
 use super::{Runner, report};
 use crate::sync::lock;
 use crate::{Case, Mutant, Subject};
@@ -80,7 +81,7 @@ pub(super) fn run(runner: &Runner, args: &Args) -> Result<bool, String> {
     }
     runner.is_fit(args, subject)?;
     let (count, name) = (mutants.len(), subject.name());
-    println!("\nrunning {count} mutants of {name}, seed {}", args.seed);
+    say!("\nrunning {count} mutants of {name}, seed {}", args.seed);
     let began = Instant::now();
     let trials = try_all(runner, args, subject, &mutants, &pairs);
     let well = summary(&trials, began.elapsed());
@@ -92,11 +93,11 @@ pub(super) fn run(runner: &Runner, args: &Args) -> Result<bool, String> {
 
 fn list(mutants: &[&Mutant]) {
     for mutant in mutants {
-        println!("{} [{}]", mutant.name, mutant.clauses.join(" "));
-        println!("    {}", mutant.what);
-        println!("    As {}", mutant.repeats);
+        say!("{} [{}]", mutant.name, mutant.clauses.join(" "));
+        say!("    {}", mutant.what);
+        say!("    As {}", mutant.repeats);
     }
-    println!("{} mutants", mutants.len());
+    say!("{} mutants", mutants.len());
 }
 
 fn named(runner: &Runner, mutant: &Mutant) -> Result<Vec<&'static Case>, String> {
@@ -172,7 +173,7 @@ impl InOrder {
         while self.left.get(self.printed) == Some(&0) {
             let trial = &mut self.all[self.printed];
             trial.tried.sort_by_key(|it| it.case.id);
-            println!("mutant {} ... {}", trial.mutant.name, trial.outcome());
+            say!("mutant {} ... {}", trial.mutant.name, trial.outcome());
             self.printed += 1;
         }
     }
@@ -231,18 +232,18 @@ fn summary(trials: &[Trial], took: Duration) -> bool {
     let survived: Vec<_> = trials.iter().filter(|it| it.survived()).collect();
     for trial in &survived {
         let mutant = trial.mutant;
-        println!("\n---- {} ----", mutant.name);
-        println!("{}: {}", mutant.clauses.join(", "), mutant.what);
+        say!("\n---- {} ----", mutant.name);
+        say!("{}: {}", mutant.clauses.join(", "), mutant.what);
         for tried in trial.missed() {
             let verdict = report::verdict(&tried.verdict);
-            println!("{} must fail: {verdict}", tried.case.id);
+            say!("{} must fail: {verdict}", tried.case.id);
         }
         if trial.mutant.caught_by.is_empty() {
-            println!("no case is named that fails because of it");
+            say!("no case is named that fails because of it");
         }
     }
     let ignored = trials.iter().filter(|it| it.not_here().is_some()).count();
-    println!(
+    say!(
         "\nmutants: {}. {} caught; {} survived; {ignored} ignored; finished in {:.2}s",
         if survived.is_empty() { "ok" } else { "FAILED" },
         trials.len() - survived.len() - ignored,
@@ -254,25 +255,25 @@ fn summary(trials: &[Trial], took: Duration) -> bool {
 
 /// Prints who is caught by what, and what catches nobody.
 fn table(trials: &[Trial], cases: &[&'static Case]) {
-    println!("\ncaught by:\n");
+    say!("\ncaught by:\n");
     let mut counts = Vec::new();
     for trial in trials.iter().filter(|it| it.not_here().is_none()) {
         let caught = trial.caught_by();
         counts.push(caught.len());
-        println!("{} ({})", trial.mutant.name, caught.len());
+        say!("{} ({})", trial.mutant.name, caught.len());
         for id in caught {
             let named = trial.mutant.caught_by.contains(&id);
-            println!("    {id}{}", if named { "" } else { " (not named)" });
+            say!("    {id}{}", if named { "" } else { " (not named)" });
         }
         for tried in trial.tried.iter() {
             if let Verdict::Crash(why) = &tried.verdict {
-                println!("    {} (CRASH: {why})", tried.case.id);
+                say!("    {} (CRASH: {why})", tried.case.id);
             }
         }
     }
     counts.sort_unstable();
     let median = counts.get(counts.len() / 2).copied().unwrap_or_default();
-    println!("\nmedian: caught by {median} cases");
+    say!("\nmedian: caught by {median} cases");
     let idle: Vec<_> = cases
         .iter()
         .filter(|case| {
@@ -280,12 +281,12 @@ fn table(trials: &[Trial], cases: &[&'static Case]) {
             !trials.iter().any(of)
         })
         .collect();
-    println!(
+    say!(
         "cases that no mutant fails: {} of {}",
         idle.len(),
         cases.len()
     );
     for case in idle {
-        println!("    {}", case.id);
+        say!("    {}", case.id);
     }
 }

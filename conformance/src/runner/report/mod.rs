@@ -5,9 +5,11 @@ mod json;
 mod table;
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use super::process::{Finding, Verdict};
+use super::say::{self, say};
 use crate::Case;
 use crate::specification::page;
 
@@ -19,20 +21,24 @@ const TAIL: usize = 40;
 
 pub(in crate::runner) fn list(cases: &[&Case]) {
     for case in cases {
-        println!("{} [{} {}]", case.id, case.level, case.clauses.join(" "));
-        println!("    {}", case.requirement);
+        say!("{} [{} {}]", case.id, case.level, case.clauses.join(" "));
+        say!("    {}", case.requirement);
     }
-    println!("{} cases", cases.len());
+    say!("{} cases", cases.len());
 }
 
 pub(in crate::runner) fn heading(cases: usize, subject: &str, seed: u64) {
-    println!("\nrunning {cases} cases against {subject}, seed {seed}");
+    say!("\nrunning {cases} cases against {subject}, seed {seed}");
 }
 
-/// Prints findings in the order of the table, each as soon as those before it are there.
+/// Prints findings in the order of the table, each as soon as those before it are there; on a terminal also how far it is.
 pub(super) struct InOrder {
     waiting: Vec<Option<Finding>>,
     done: Vec<Finding>,
+    /// How many are there, in whatever order.
+    came: usize,
+    failed: usize,
+    terminal: bool,
 }
 
 impl InOrder {
@@ -40,20 +46,41 @@ impl InOrder {
         InOrder {
             waiting: (0..cases).map(|_| None).collect(),
             done: Vec::new(),
+            came: 0,
+            failed: 0,
+            terminal: io::stdout().is_terminal(),
         }
     }
 
     pub(in crate::runner) fn add(&mut self, at: usize, finding: Finding) {
+        self.came += 1;
+        self.failed += usize::from(is_failure(&finding.verdict));
         self.waiting[at] = Some(finding);
+        self.clear();
         while let Some(finding) = self.waiting.get_mut(self.done.len()).and_then(Option::take) {
             let note = finding.trail.note.as_ref();
             let note = note.map_or_else(String::new, |it| format!(" ({it})"));
-            println!(
+            say!(
                 "case {} ... {}{note}",
                 finding.case.id,
                 word(&finding.verdict)
             );
             self.done.push(finding);
+        }
+        self.show();
+    }
+
+    /// The line of the progress, which the next line replaces.
+    fn show(&self) {
+        let (came, failed, all) = (self.came, self.failed, self.waiting.len());
+        if self.terminal && came < all {
+            say::write(format_args!("{came} of {all}, {failed} failed"));
+        }
+    }
+
+    fn clear(&self) {
+        if self.terminal {
+            say::write(format_args!("\r\x1b[K"));
         }
     }
 
@@ -158,19 +185,19 @@ pub(in crate::runner) fn summary(
     let count = |which: fn(&Verdict) -> bool| all.iter().filter(|it| which(&it.verdict)).count();
     let failed = count(is_failure) + complaints.len();
     if failed > 0 {
-        println!("\nfailures:\n");
+        say!("\nfailures:\n");
     }
     for finding in all.iter().filter(|it| is_failure(&it.verdict)) {
-        println!("{}", details(finding));
+        say!("{}", details(finding));
     }
     for complaint in complaints {
-        println!("expectations: {complaint}");
+        say!("expectations: {complaint}");
     }
-    println!("\n{}", table::areas(all));
+    say!("\n{}", table::areas(all));
     let precondition = count(|it| matches!(it, Verdict::Precondition(_)));
     let known = count(|it| matches!(it, Verdict::Known { .. }));
-    println!("\nprecondition not met: {precondition}; known failures: {known}");
-    println!(
+    say!("\nprecondition not met: {precondition}; known failures: {known}");
+    say!(
         "test result: {}. {} passed; {failed} failed; {} ignored; 0 measured; {filtered} filtered out; finished in {:.2}s",
         if failed == 0 { "ok" } else { "FAILED" },
         count(|it| matches!(it, Verdict::Pass)),
