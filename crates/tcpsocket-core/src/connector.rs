@@ -30,6 +30,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// ```
 #[derive(Debug)]
 pub struct Connector {
+    /// For the message: the first address, and how many there are.
+    first: Option<SocketAddr>,
+    count: usize,
     waiting: VecDeque<SocketAddr>,
     running: usize,
     next_at: Instant,
@@ -44,8 +47,11 @@ impl Connector {
         timeout: Option<Duration>,
         now: Instant,
     ) -> Connector {
+        let waiting = interleave(addresses);
         Connector {
-            waiting: interleave(addresses),
+            first: waiting.front().copied(),
+            count: waiting.len(),
+            waiting,
             running: 0,
             next_at: now,
             until: now + timeout.unwrap_or(CONNECT_TIMEOUT),
@@ -83,12 +89,19 @@ impl Connector {
         if self.running == 0 && self.waiting.is_empty() {
             return self.furthest.take();
         }
-        (now >= self.until).then(|| {
-            Error::new(
-                ErrorName::NetworkTimeout,
-                "no address answered within the connect timeout",
-            )
-        })
+        (now >= self.until).then(|| Error::new(ErrorName::NetworkTimeout, self.silence()))
+    }
+
+    fn silence(&self) -> String {
+        match (self.first, self.count) {
+            (Some(only), 1) => format!("{only} did not answer within the connect timeout"),
+            (Some(first), all) => {
+                format!(
+                    "none of {all} addresses, {first} the first, answered within the connect timeout"
+                )
+            }
+            (None, _) => "there was no address to dial within the connect timeout".to_owned(),
+        }
     }
 
     /// When the connect timeout is over.
@@ -176,5 +189,15 @@ mod tests {
         assert!(it.verdict(now + STAGGER).is_none());
         let error = it.verdict(now + limit).expect("the time is over");
         assert_eq!(error.name(), ErrorName::NetworkTimeout);
+        assert_eq!(
+            error.message(),
+            "none of 2 addresses, [::1]:1 the first, answered within the connect timeout"
+        );
+        let mut it = Connector::new(addresses(&["[::1]:1"]), Some(limit), now);
+        let error = it.verdict(now + limit).expect("the time is over");
+        assert_eq!(
+            error.message(),
+            "[::1]:1 did not answer within the connect timeout"
+        );
     }
 }

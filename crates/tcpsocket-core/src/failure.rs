@@ -25,7 +25,19 @@ pub fn connect_failed(to: impl Display, cause: io::Error) -> Error {
         ErrorKind::TimedOut => ErrorName::NetworkTimeout,
         _ => ErrorName::Network,
     };
-    Error::with_source(name, format!("cannot connect to {to}: {cause}"), cause)
+    let to = to.to_string();
+    // What the kernel means by EINVAL.
+    let hint = match cause.kind() {
+        ErrorKind::InvalidInput if to.starts_with("[fe80:") && !to.contains('%') => {
+            "; a link-local address needs a zone, as in fe80::1%eth0"
+        }
+        _ => "",
+    };
+    Error::with_source(
+        name,
+        format!("cannot connect to {to}: {cause}{hint}"),
+        cause,
+    )
 }
 
 /// Reading or writing failed on a connection that was up (ERR-4).
@@ -64,5 +76,24 @@ pub(crate) fn reach(error: &Error) -> u8 {
         (ErrorName::NetworkTimeout, _) => 2,
         (_, Some(ErrorKind::HostUnreachable)) => 1,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_local_address_without_a_zone_is_told_what_it_lacks() {
+        let hint = "a link-local address needs a zone";
+        for (to, kind, hinted) in [
+            ("[fe80::1]:9", ErrorKind::InvalidInput, true),
+            ("[fe80::1%2]:9", ErrorKind::InvalidInput, false),
+            ("[fe80::1]:9", ErrorKind::ConnectionRefused, false),
+            ("192.0.2.1:9", ErrorKind::InvalidInput, false),
+        ] {
+            let error = connect_failed(to, io::Error::from(kind));
+            assert_eq!(error.message().contains(hint), hinted, "{error}");
+        }
     }
 }
