@@ -101,6 +101,8 @@ pub struct Failure {
     pub expected: String,
     /// What was found.
     pub actual: String,
+    /// Whether nothing was wrong: what the case looks at cannot be brought about here.
+    pub not_here: bool,
 }
 
 impl Failure {
@@ -119,6 +121,15 @@ impl Failure {
             what: what.into(),
             expected: expected.into(),
             actual: actual.into(),
+            not_here: false,
+        }
+    }
+
+    /// No failure, but a precondition that shows only while the case runs.
+    pub fn not_here(why: impl Into<String>) -> Failure {
+        Failure {
+            not_here: true,
+            ..Failure::new(why)
         }
     }
 }

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-/// Lets this process have as many as the cases need, if it may: many systems begin with 1024.
-pub(crate) fn raise_the_limit() {
+/// Lets this process have as many as the cases need, if it may, since many systems begin with 1024; and no more, so that a case can
+/// take them all.
+pub(crate) fn set_the_limit() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, getrlimit, setrlimit};
         const ENOUGH: u64 = 8192;
         let mut limit = getrlimit(Resource::Nofile);
-        if limit.current.is_some_and(|it| it < ENOUGH) {
-            limit.current = Some(limit.maximum.map_or(ENOUGH, |it| it.min(ENOUGH)));
-            // Where that is not allowed, the case that needs them says so.
-            let _ = setrlimit(Resource::Nofile, limit);
-        }
+        limit.current = Some(limit.maximum.map_or(ENOUGH, |it| it.min(ENOUGH)));
+        // Where that is not allowed, the cases that need it say so.
+        let _ = setrlimit(Resource::Nofile, limit);
     }
 }
 

@@ -23,6 +23,8 @@ const MARK: u64 = 65_536;
 const SCRIPTS: usize = 16;
 /// How many simpler scripts are tried when one has failed.
 const SHRINKS: usize = 40;
+/// For how long, since each may have to be waited for in vain.
+const SHRINKING: Duration = Duration::from_secs(30);
 
 /// One thing that the caller or the peer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,9 +114,10 @@ fn generate(
 /// Looks for a simpler script that fails too.
 async fn simplest(cx: &Cx, mut script: Vec<Op>, mut failure: Failure) -> Failure {
     let mut left = SHRINKS;
+    let end = cx.world().now() + SHRINKING;
     'simpler: while left > 0 {
         for candidate in simpler(&script) {
-            if left == 0 {
+            if left == 0 || cx.world().now() >= end {
                 break 'simpler;
             }
             left -= 1;

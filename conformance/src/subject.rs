@@ -74,6 +74,7 @@ pub struct Setup {
 pub struct Started {
     pub(crate) provider: Arc<dyn SocketProvider>,
     block_on: Box<dyn Fn(BoxFuture<()>)>,
+    pub(crate) tasks: Option<Arc<dyn Fn() -> usize + Send + Sync>>,
 }
 
 impl Started {
@@ -85,7 +86,15 @@ impl Started {
         Started {
             provider,
             block_on: Box::new(block_on),
+            tasks: None,
         }
+    }
+
+    /// `count` says how many tasks, threads or the like the provider has at this moment. With it, a case also fails when there are
+    /// more afterwards than before.
+    pub fn counting(mut self, count: impl Fn() -> usize + Send + Sync + 'static) -> Started {
+        self.tasks = Some(Arc::new(count));
+        self
     }
 
     pub(crate) fn block_on(&self, future: BoxFuture<()>) {

@@ -12,7 +12,7 @@ use tcpsocket::{
     Capabilities, Error, ErrorName, ListenRequest, OpenRequest, SocketProvider, TcpServerSocket,
     TcpSocket, async_trait,
 };
-use tcpsocket_conformance::{Capability, Case, Mutant, Runner, Setup, Started, Subject};
+use tcpsocket_conformance::{Capability, Case, Failure, Mutant, Runner, Setup, Started, Subject};
 
 /// The first argument of the program when it is to judge, not to test.
 const JUDGE: &str = "judge";
@@ -49,6 +49,25 @@ static CASES: &[Case] = &[
         id: "fake/leaves",
         requirement: "This does not end the process.",
         run: |_| Box::pin(async { std::process::exit(0) }),
+        ..Case::MUST
+    },
+    Case {
+        id: "fake/starts-a-process",
+        requirement: "What a case starts may hold its output when it has ended.",
+        deadline: Duration::from_secs(1),
+        run: |_| {
+            Box::pin(async {
+                let started = Command::new("sleep").arg("2").spawn();
+                started.map_err(|error| Failure::new(error.to_string()))?;
+                Ok(())
+            })
+        },
+        ..Case::MUST
+    },
+    Case {
+        id: "fake/not-here",
+        requirement: "This shows only while it runs.",
+        run: |_| Box::pin(async { Err(Failure::not_here("there is no such thing here")) }),
         ..Case::MUST
     },
     Case {
@@ -267,8 +286,19 @@ fn every_verdict_is_told(nowhere: &Path) {
             false,
             &[
                 "case fake/leaks ... FAILED",
-                "descriptors that are still open",
+                "what is left of the provider (LIFE-8)",
+                "descriptors: socket:[",
             ],
+        ),
+        (
+            "fake/starts-a-process",
+            true,
+            &["case fake/starts-a-process ... ok"],
+        ),
+        (
+            "fake/not-here",
+            true,
+            &["there is no such thing here", "0 failed; 1 ignored"],
         ),
         (
             "fake/cannot-run",

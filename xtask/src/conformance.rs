@@ -90,11 +90,21 @@ impl Subject for OnSpawner {
             thread::spawn(move || smol::block_on(executor.run(smol::future::pending::<()>())));
         }
         let spawner = executor.clone();
-        let provider =
-            Smol::with_spawner(move |task| spawner.spawn(task).detach()).with_tls(believer(&setup));
-        Started::new(Arc::new(provider), move |case| {
-            smol::block_on(executor.spawn(case));
-        })
+        // Each task has one of these.
+        let tasks = Arc::new(());
+        let count = tasks.clone();
+        let provider = Smol::with_spawner(move |task| {
+            let one = tasks.clone();
+            let task = async move {
+                task.await;
+                drop(one);
+            };
+            spawner.spawn(task).detach();
+        });
+        let run = move |case| smol::block_on(executor.spawn(case));
+        // Those of the provider's own closure and of this one are no tasks.
+        Started::new(Arc::new(provider.with_tls(believer(&setup))), run)
+            .counting(move || Arc::strong_count(&count) - 2)
     }
 
     fn restricted(&self, provider: Arc<dyn SocketProvider>, app: App) -> Option<Restricted> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tcpsocket::{BinaryType, OpenRequest, SocketOptions, SocketProvider, TcpSocketExt};
+use tcpsocket::{BinaryType, Bytes, OpenRequest, SocketOptions, SocketProvider, TcpSocketExt};
 
 use super::process::Verdict;
 use super::record;
@@ -23,6 +23,9 @@ const TLS: &[Capability] = &[Capability::Secure, Capability::Upgrade, Capability
 
 /// The message of a panic that a case means to happen.
 pub(crate) const INTENDED: &str = "intended by the case";
+
+/// Counts the tasks of a provider, where its subject can.
+type Tasks = Option<Arc<dyn Fn() -> usize + Send + Sync>>;
 
 /// `args`: subject, case, seed, and perhaps a mutant.
 pub(super) fn run(
@@ -51,23 +54,23 @@ pub(super) fn run(
         subject: subject.clone(),
         mutant,
     });
-    descriptors::raise_the_limit();
+    descriptors::set_the_limit();
     let panics = note_panics();
     let judged = std::panic::catch_unwind(AssertUnwindSafe(|| {
         if case == "selftest" {
-            return Some(alone(&*subject, |world, _| {
+            return Some(alone(&*subject, |world, _, _| {
                 Box::pin(selftest_verdict(world))
             }));
         }
         let case = cases.iter().find(|it| it.id == case)?;
         let seed = seed.parse().unwrap_or_default();
         let host = subject.clone();
-        Some(alone(&*subject, move |world, provider| {
+        Some(alone(&*subject, move |world, provider, tasks| {
             if let Some(why) = mutant.precondition(&provider.capabilities()) {
                 return Box::pin(async { Verdict::Precondition(why) });
             }
             let provider = (mutant.wrap)(provider);
-            Box::pin(judge(host, provider, world, case, seed))
+            Box::pin(judge(host, provider, tasks, world, case, seed))
         }))
     }));
     let verdict = match judged {
@@ -103,14 +106,14 @@ fn note_panics() -> Arc<Mutex<Vec<String>>> {
 
 fn alone(
     subject: &dyn Subject,
-    body: impl FnOnce(Arc<dyn World>, Arc<dyn SocketProvider>) -> crate::BoxFuture<Verdict>,
+    body: impl FnOnce(Arc<dyn World>, Arc<dyn SocketProvider>, Tasks) -> crate::BoxFuture<Verdict>,
 ) -> Option<Verdict> {
     let world = subject.world();
     let started = subject.start(Setup {
         roots: world.roots(),
         ..Setup::default()
     });
-    let future = body(world, started.provider.clone());
+    let future = body(world, started.provider.clone(), started.tasks.clone());
     let verdict = Arc::new(Mutex::new(None));
     let slot = verdict.clone();
     started.block_on(Box::pin(async move {
@@ -130,6 +133,7 @@ async fn selftest_verdict(world: Arc<dyn World>) -> Verdict {
 async fn judge(
     subject: Arc<dyn Subject>,
     provider: Arc<dyn SocketProvider>,
+    tasks: Tasks,
     world: Arc<dyn World>,
     case: &'static Case,
     seed: u64,
@@ -146,23 +150,24 @@ async fn judge(
         return Verdict::Precondition("it has no guards".to_owned());
     }
     warm_up(cx(0)).await;
-    let before = Descriptors::now();
+    let before = Left::now(&tasks);
     let cx = cx(seed);
     let outcome = (case.run)(cx.clone()).await;
     cx.finish();
     drop(cx);
     world.clear();
     let outcome = match outcome {
-        Ok(()) => nothing_left(&*provider, &*world, before).await,
+        Ok(()) => nothing_left(&*provider, &*world, &tasks, &before).await,
         failed => failed,
     };
     match outcome {
         Ok(()) => Verdict::Pass,
+        Err(failure) if failure.not_here => Verdict::Precondition(failure.what),
         Err(failure) => Verdict::Fail(failure),
     }
 }
 
-/// Opens and closes one connection, behind a gate that waits if there are gates, so that what an implementation makes once
+/// Opens one connection, sends and closes, behind a gate that waits if there are gates, so that what an implementation makes once
 /// and keeps is there before it is counted. Whether that works is for the cases to judge.
 async fn warm_up(cx: Cx) {
     const PATIENCE: Duration = Duration::from_secs(1);
@@ -185,6 +190,7 @@ async fn warm_up(cx: Cx) {
     if let Ok(socket) = provider.open_with(request.with_options(options)) {
         world.signal("warm");
         wait::within(&**world, PATIENCE, socket.next_event()).await;
+        let _ = socket.send(Bytes::from_static(b"warm"));
         socket.close();
         wait::within(&**world, PATIENCE, socket.next_event()).await;
     }
@@ -192,11 +198,39 @@ async fn warm_up(cx: Cx) {
     world.clear();
 }
 
+/// What a provider has: descriptors where the system tells, tasks where the subject does.
+struct Left {
+    descriptors: Option<Descriptors>,
+    tasks: Option<usize>,
+}
+
+impl Left {
+    fn now(tasks: &Tasks) -> Left {
+        Left {
+            descriptors: Descriptors::now(),
+            tasks: tasks.as_ref().map(|count| count()),
+        }
+    }
+
+    /// What is here and was not there before, in words.
+    fn beyond(&self, before: &Left) -> Option<String> {
+        if let (Some(now), Some(before)) = (&self.descriptors, &before.descriptors) {
+            let more = now.beyond(before);
+            if !more.is_empty() {
+                return Some(format!("descriptors: {}", more.join(", ")));
+            }
+        }
+        let more = self.tasks.unwrap_or(0) - self.tasks.min(before.tasks).unwrap_or(0);
+        (more > 0).then(|| format!("tasks: {more}"))
+    }
+}
+
 /// The peers and all handles are gone, so everything of the provider has to go soon.
 async fn nothing_left(
     provider: &dyn SocketProvider,
     world: &dyn World,
-    before: Option<Descriptors>,
+    tasks: &Tasks,
+    before: &Left,
 ) -> Outcome {
     if wait::within(world, PATIENCE, provider.idle())
         .await
@@ -206,20 +240,22 @@ async fn nothing_left(
             "afterwards: idle() does not return, although no peer is left (ACT-6)",
         ));
     }
-    let Some(before) = before else { return Ok(()) };
-    let beyond = || Descriptors::now().map_or_else(Vec::new, |it| it.beyond(&before));
     let end = world.now() + PATIENCE;
-    while !beyond().is_empty() && world.now() < end {
-        // Nobody can be asked to wake us when a descriptor is closed.
-        let pause = Duration::from_millis(2);
-        wait::until(world, &Bell::default(), pause, || false).await;
-    }
-    match beyond() {
-        left if left.is_empty() => Ok(()),
-        left => Err(Failure::compared(
-            "afterwards: descriptors that are still open",
-            "none",
-            left.join(", "),
-        )),
+    loop {
+        match Left::now(tasks).beyond(before) {
+            None => return Ok(()),
+            Some(left) if world.now() >= end => {
+                return Err(Failure::compared(
+                    "afterwards: what is left of the provider (LIFE-8)",
+                    "nothing",
+                    left,
+                ));
+            }
+            // Nobody can be asked to wake us when a descriptor is closed.
+            Some(_) => {
+                let pause = Duration::from_millis(2);
+                wait::until(world, &Bell::default(), pause, || false).await;
+            }
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! One case in one process.
 
-use std::io::Read;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::io::{ErrorKind, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::record;
+use crate::sync::lock;
 use crate::{Case, Failure};
 
 /// What came of a case.
@@ -49,6 +50,12 @@ pub(super) struct Finding {
     pub(super) rerun: String,
 }
 
+/// How often a process is looked after that may have ended although its output has not.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// For how long the end of the output of a process that has ended is waited for.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// Runs this program with these arguments, and kills it at the deadline.
 pub(super) fn run(args: &[String], deadline: Duration) -> (Verdict, Trail) {
     let crash = |why: String| (Verdict::Crash(why), Trail::default());
@@ -66,24 +73,19 @@ pub(super) fn run(args: &[String], deadline: Duration) -> (Verdict, Trail) {
         Ok(child) => child,
         Err(error) => return crash(format!("the process could not be started: {error}")),
     };
-    let (told, out) = mpsc::channel();
-    let stdout = reader(child.stdout.take(), Some(told));
-    let stderr = reader(child.stderr.take(), None);
-    // The end of its output is the end of a process.
-    let ended = out.recv_timeout(deadline).is_ok();
+    let stdout = Printed::read(child.stdout.take());
+    let stderr = Printed::read(child.stderr.take());
+    let ended = ends(&mut child, &stdout, deadline);
     if !ended {
         // It may have ended in this moment; then there is nothing to kill.
         let _ = child.kill();
     }
     let status = child.wait();
-    let text = |it: thread::JoinHandle<Vec<u8>>| {
-        String::from_utf8_lossy(&it.join().unwrap_or_default()).into_owned()
-    };
-    let told = record::read(&text(stdout));
+    let told = record::read(&stdout.text());
     let trail = Trail {
         log: told.log,
         note: told.note,
-        stderr: text(stderr),
+        stderr: stderr.text(),
     };
     let verdict = match (told.verdict, ended, status) {
         (Some(verdict), true, _) => verdict,
@@ -96,20 +98,54 @@ pub(super) fn run(args: &[String], deadline: Duration) -> (Verdict, Trail) {
     (verdict, trail)
 }
 
-fn reader(
-    from: Option<impl Read + Send + 'static>,
-    told: Option<mpsc::Sender<()>>,
-) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut from) = from {
-            // What was read until then is kept.
-            let _ = from.read_to_end(&mut bytes);
+/// Whether it ends in time. A process of its own making may hold its output longer.
+fn ends(child: &mut Child, stdout: &Printed, deadline: Duration) -> bool {
+    let end = Instant::now() + deadline;
+    loop {
+        if stdout.is_all(GLANCE) || matches!(child.try_wait(), Ok(Some(_))) {
+            return true;
         }
-        if let Some(told) = told {
-            // Nobody listens any more once the process was given up.
-            let _ = told.send(());
+        if Instant::now() >= end {
+            return false;
         }
-        bytes
-    })
+    }
+}
+
+/// What a process prints, read on a thread.
+struct Printed {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    /// Hears of the end.
+    end: mpsc::Receiver<()>,
+}
+
+impl Printed {
+    fn read(from: Option<impl Read + Send + 'static>) -> Printed {
+        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let sink = bytes.clone();
+        let (told, end) = mpsc::channel();
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            let Some(mut from) = from else { return };
+            loop {
+                match from.read(&mut chunk) {
+                    Ok(n @ 1..) => lock(&sink).extend_from_slice(&chunk[..n]),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    _ => break,
+                }
+            }
+            drop(told);
+        });
+        Printed { bytes, end }
+    }
+
+    /// Whether there is no more to come; waits so long for that.
+    fn is_all(&self, patience: Duration) -> bool {
+        self.end.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+
+    /// All of it, of a process that has ended.
+    fn text(&self) -> String {
+        self.is_all(LAST_WORDS);
+        String::from_utf8_lossy(&lock(&self.bytes)).into_owned()
+    }
 }

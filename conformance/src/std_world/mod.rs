@@ -105,7 +105,7 @@ impl World for StdWorld {
 
     fn starve(&self) -> Option<Box<dyn Any + Send>> {
         // A process with a higher limit than this would take too long.
-        const MOST: usize = 1 << 16;
+        const MOST: usize = 1 << 14;
         let mut taken = Vec::new();
         while let Ok(file) = File::open("/dev/null") {
             taken.push(file);
