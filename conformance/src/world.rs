@@ -32,7 +32,8 @@ pub trait World: Debug + Send + Sync + 'static {
     /// Wakes once, when a signal is raised or a report changes.
     fn watch(&self, waker: &Waker);
 
-    /// The time since this world began.
+    /// The time since this world began. A world with a clock of its own must not move it ahead of threads of the case that run: some
+    /// cases have real ones.
     fn now(&self) -> Duration;
 
     /// Wakes once, when the clock has come to `at`.
@@ -79,6 +80,8 @@ pub struct Script {
     pub role: Role,
     /// The loopback address that it is bound to.
     pub at: IpAddr,
+    /// The port that it is bound to; 0 for any that is free.
+    pub port: u16,
     /// The size of its receive buffer, if it is to be small. Set before there is a connection, for it bounds the window.
     pub receive_buffer: Option<usize>,
     /// What it does, in this order.
@@ -110,6 +113,7 @@ impl Script {
         Script {
             role,
             at: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
             receive_buffer: None,
             steps: steps.into_iter().collect(),
         }
@@ -118,6 +122,12 @@ impl Script {
     /// The same on `::1`.
     pub fn v6(mut self) -> Script {
         self.at = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        self
+    }
+
+    /// The same at this port, so that it can be another address of the same name.
+    pub fn port(mut self, port: u16) -> Script {
+        self.port = port;
         self
     }
 

@@ -1,6 +1,6 @@
 //! Names and resolvers: who is asked, how often, and what becomes of the answer.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
 
 use tcpsocket::{Host, Resolver, async_trait};
@@ -50,6 +50,59 @@ pub(super) const CASES: &[Case] = &[
         needs: NAMES,
         requirement: "When an address refuses, the next one of the answer is dialled.",
         run: |cx| Box::pin(next_address_after_a_refusal(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/next-address-after-silence",
+        clauses: &["GATE-16"],
+        level: Level::Should,
+        needs: NAMES,
+        requirement: "An address that does not answer does not keep the next one from being dialled.",
+        run: |cx| Box::pin(next_address_after_silence(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/quiet-after-a-refused-address",
+        clauses: &["EVT-3", "RX-3", "CL-13"],
+        needs: NAMES,
+        requirement: "A connection whose first address refused is like any other: quiet while there is nothing, and closed in time.",
+        run: |cx| Box::pin(quiet_after_a_refused_address(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/another-port",
+        clauses: &["GATE-18"],
+        needs: NAMES,
+        requirement: "An answer with another port than the request's is NetworkError, and nothing is dialled.",
+        run: |cx| Box::pin(another_port(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/timeout-bounds-the-lookup",
+        clauses: &["OPT-3"],
+        needs: &[
+            Capability::Names,
+            Capability::Resolver,
+            Capability::ConnectTimeout,
+        ],
+        requirement: "A lookup that does not answer ends by NetworkTimeoutError, and is dropped.",
+        run: |cx| Box::pin(timeout_bounds_the_lookup(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/localhost",
+        clauses: &["IF-8", "NAME-1"],
+        needs: &[Capability::Names],
+        requirement: "localhost is found without a resolver of the request, and host echoes what was given.",
+        run: |cx| Box::pin(localhost(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/every-gate-must-admit",
+        clauses: &["GATE-1", "GATE-5"],
+        needs: GUARDED_NAMES,
+        requirement: "Every gate is asked once, about all addresses; what one of them leaves out is not dialled.",
+        run: |cx| Box::pin(every_gate_must_admit(cx)),
         ..Case::MUST
     },
     Case {
@@ -161,13 +214,132 @@ async fn error_of_the_resolver(cx: Cx) -> Outcome {
     Ok(())
 }
 
+/// The other address of a peer: the same port of `::1`, where nobody listens unless a case lets somebody.
+fn other(of: &crate::cx::Partner) -> SocketAddr {
+    SocketAddr::new(Ipv6Addr::LOCALHOST.into(), of.port())
+}
+
 async fn next_address_after_a_refusal(cx: Cx) -> Outcome {
-    let nobody = cx.peer(Script::refuse())?;
     let peer = cx.peer(reader())?;
-    let book = Book::new(Ok(vec![address(&nobody)?, address(&peer)?]));
+    let book = Book::new(Ok(vec![other(&peer), address(&peer)?]));
     let a = cx.open_with(named(&cx, peer.port(), &book)?)?;
     a.expect("open").await?;
     cx.check("lookups", book.asked().len(), 1)
+}
+
+async fn next_address_after_silence(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader())?;
+    cx.peer(Script::silent().v6().port(peer.port()))?;
+    let book = Book::new(Ok(vec![other(&peer), address(&peer)?]));
+    let a = cx.open_with(named(&cx, peer.port(), &book)?)?;
+    a.expect("open").await?;
+    a.sends(10, true)?;
+    a.close();
+    a.expect("close clean").await?;
+    peer.gets(&a.sent(), End::Fin).await
+}
+
+async fn quiet_after_a_refused_address(cx: Cx) -> Outcome {
+    // Whether the refusal is news before the connection is up, or after, is chance.
+    for write in ["1", "2", "3", "4"] {
+        let peer = cx.peer(Script::listen([
+            Accept,
+            Wait(write),
+            Write(cx.bytes(10)),
+            Wait("never"),
+        ]))?;
+        let book = Book::new(Ok(vec![other(&peer), address(&peer)?]));
+        let a = cx.open_with(named(&cx, peer.port(), &book)?)?;
+        a.expect("open").await?;
+        a.quiet().await?;
+        cx.signal(write);
+        a.expect("data 10").await?;
+        a.quiet().await?;
+        a.close();
+        a.expect("close clean").await?;
+        cx.fence().await?;
+    }
+    Ok(())
+}
+
+async fn another_port(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader())?;
+    let asked_for = cx.peer(reader())?;
+    let book = Book::new(Ok(vec![address(&asked_for)?, address(&peer)?]));
+    let a = cx.open_with(named(&cx, asked_for.port(), &book)?)?;
+    a.expect("error NetworkError, close failed").await?;
+    cx.fence().await?;
+    let connections = asked_for.report().connections + peer.report().connections;
+    cx.check("connections", connections, 0)
+}
+
+async fn timeout_bounds_the_lookup(cx: Cx) -> Outcome {
+    let request = OpenRequest::new("peer.example", 80)?
+        .with_options(cx.options().connect_timeout(SHORT))
+        .with_resolver(Arc::new(Silent(cx.clone())));
+    let began = cx.world().now();
+    let a = cx.open_with(request)?;
+    a.expect("error NetworkTimeoutError, close failed").await?;
+    let took = cx.world().now() - began;
+    cx.check_that("it took as long as it may", took >= SHORT)?;
+    cx.signalled("lookup dropped").await
+}
+
+async fn localhost(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader())?;
+    let request = OpenRequest::new("LocalHost", peer.port())?;
+    let a = cx.open_with(request.with_options(cx.options()))?;
+    a.expect("open").await?;
+    cx.check("host", a.raw().host(), "LocalHost")?;
+    a.sends(10, true)?;
+    a.close();
+    a.expect("close clean").await?;
+    peer.gets(&a.sent(), End::Fin).await
+}
+
+async fn every_gate_must_admit(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader())?;
+    let beside = cx.peer(reader().v6().port(peer.port()))?;
+    let both = [address(&peer)?, other(&peer)];
+    let keeps = |label, asked: &Arc<Mutex<Vec<String>>>, kept: &[SocketAddr]| {
+        let answers = Answers {
+            addresses: Some(kept.to_vec()),
+            ..Answers::default()
+        };
+        Warden::labelled(&cx, label, asked.clone(), answers)
+    };
+    let questions = [
+        "1 name peer.example",
+        "2 name peer.example",
+        "1 connect 127.0.0.1 ::1",
+        "2 connect 127.0.0.1 ::1",
+    ];
+    // Both gates keep the second address, or none that the other keeps.
+    for (first, second, opens) in [
+        (&both[..], &both[1..], true),
+        (&both[1..], &both[..], true),
+        (&both[..1], &both[1..], false),
+    ] {
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let gates = [keeps("1 ", &asked, first), keeps("2 ", &asked, second)];
+        let book = Book::new(Ok(both.to_vec()));
+        let request = named(&cx, peer.port(), &book)?;
+        let a = cx.open_with(gates[1].guards(gates[0].guards(request)))?;
+        match opens {
+            true => a.expect("open").await?,
+            false => a.expect("error NotAllowedError, close failed").await?,
+        }
+        gates[0].was_asked(&questions)?;
+        a.close();
+        cx.fence().await?;
+        let connections = peer.report().connections;
+        cx.check("connections to what was left out", connections, 0)?;
+        if opens {
+            let there = |it: &crate::Report| it.connections == 1;
+            beside.until("what was kept is dialled", there).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn gates_before_and_after_the_lookup(cx: Cx) -> Outcome {

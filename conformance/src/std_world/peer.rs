@@ -1,7 +1,7 @@
 //! One peer: a thread that follows its script.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ pub(super) struct Seen {
 
 impl StdPeer {
     pub(super) fn start(script: Script, shared: &Arc<Shared>) -> io::Result<Arc<StdPeer>> {
-        let socket = bound(script.at, script.receive_buffer)?;
+        let socket = bound((script.at, script.port).into(), script.receive_buffer)?;
         let address = local(&socket)?;
         let mut in_the_way = Vec::new();
         match script.role {
@@ -100,8 +100,7 @@ impl Peer for StdPeer {
     }
 }
 
-fn bound(at: IpAddr, receive_buffer: Option<usize>) -> io::Result<Socket> {
-    let address = SocketAddr::new(at, 0);
+fn bound(address: SocketAddr, receive_buffer: Option<usize>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if let Some(bytes) = receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
@@ -193,7 +192,7 @@ impl Actor {
                 self.link = None;
                 let socket = match self.socket.take() {
                     Some(socket) => socket,
-                    None => bound(self.peer.address.ip(), None)?,
+                    None => bound((self.peer.address.ip(), 0).into(), None)?,
                 };
                 socket.connect(&(*to).into())?;
                 self.connected(socket)

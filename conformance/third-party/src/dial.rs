@@ -53,6 +53,10 @@ pub(crate) fn connect(
             .map_err(stopped)??,
     };
     let left = timeout.saturating_sub(began.elapsed());
+    if let Some(it) = found.iter().find(|it| it.port() != port) {
+        let why = format!("asked for {host} at port {port}, the resolver answered with {it}");
+        return Err(Error::new(ErrorName::Network, why));
+    }
     let found: Vec<SocketAddr> = found.into_iter().map(net::canonical).collect();
     if found.is_empty() {
         let why = format!("{host} has no address");

@@ -14,6 +14,21 @@ pub const STAGGER: Duration = Duration::from_millis(250);
 /// How long connecting may take, unless an option says otherwise: 30 seconds (OPT-3).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// `now + by`, or thirty years from now if that is more than the clock can say: options may be of any length.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use tcpsocket_core::later;
+///
+/// let now = Instant::now();
+/// assert_eq!(later(now, Duration::from_secs(1)), now + Duration::from_secs(1));
+/// assert!(later(now, Duration::MAX) > now + Duration::from_secs(86_400));
+/// ```
+pub fn later(now: Instant, by: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 86_400);
+    now.checked_add(by).unwrap_or_else(|| now + FAR)
+}
+
 /// Decides which address is dialled when. Attempts are never cut off by a later one; the first to connect wins.
 ///
 /// ```
@@ -54,7 +69,7 @@ impl Connector {
             waiting,
             running: 0,
             next_at: now,
-            until: now + timeout.unwrap_or(CONNECT_TIMEOUT),
+            until: later(now, timeout.unwrap_or(CONNECT_TIMEOUT)),
             furthest: None,
         }
     }
@@ -175,6 +190,15 @@ mod tests {
         let error = it.verdict(now).expect("nothing is left");
         assert_eq!(error.name(), ErrorName::ConnectionRefused);
         assert!(error.message().contains("refused"), "{error}");
+
+        // What was not even sent is no answer.
+        let mut it = Connector::new(addresses(&["[fe80::1]:1", "1.1.1.1:1"]), None, now);
+        for kind in [ErrorKind::InvalidInput, ErrorKind::ConnectionRefused] {
+            assert!(it.next_dial(now).is_some());
+            it.failed(failure(kind), now);
+        }
+        let error = it.verdict(now).expect("nothing is left");
+        assert_eq!(error.name(), ErrorName::ConnectionRefused);
     }
 
     #[test]

@@ -71,10 +71,12 @@ pub(crate) fn reach(error: &Error) -> u8 {
     let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref::<io::Error>());
     match (error.name(), cause.map(io::Error::kind)) {
         (name, _) if name.is_security() => 4,
-        (ErrorName::Network | ErrorName::NetworkInterrupt, _) => 3,
+        // Somebody answered.
+        (_, Some(ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)) => 3,
         (_, Some(ErrorKind::ConnectionRefused)) => 3,
         (ErrorName::NetworkTimeout, _) => 2,
         (_, Some(ErrorKind::HostUnreachable)) => 1,
+        // Nothing was sent.
         _ => 0,
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tcpsocket::{BinaryType, Close, Data, Error, ErrorName, Event, MARK, ReadyState};
 
+use crate::connector::later;
 use crate::queue::Queue;
 
 /// How many bytes of unwanted input are read away after a close before the descriptor is given up: 64 MiB (CL-13).
@@ -399,7 +400,7 @@ impl Machine {
         self.state = ReadyState::Closing;
         self.open_due = false;
         self.finishing = true;
-        self.linger_until = Some(now + self.linger);
+        self.linger_until = Some(later(now, self.linger));
         self.release_held();
         if !self.opened {
             // An attempt that is given up ends in `Close` alone, even if it has failed unseen (CL-3).
@@ -730,7 +731,7 @@ impl Machine {
 
     fn made_progress(&mut self, now: Instant) {
         if let Some(until) = &mut self.linger_until {
-            *until = now + self.linger;
+            *until = later(now, self.linger);
         }
     }
 

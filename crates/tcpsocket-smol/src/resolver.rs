@@ -84,9 +84,16 @@ pub(crate) async fn resolve(
             format!("looking up {name} took longer than the connect timeout"),
         ))
     };
-    let mut addresses = future::or(resolver.lookup(name, port), late).await?;
+    let addresses = future::or(resolver.lookup(name, port), late).await?;
     let mut canonical = Vec::with_capacity(addresses.len());
-    for address in addresses.drain(..) {
+    for address in addresses {
+        if address.port() != port {
+            // What the gates have admitted is this port (GATE-18).
+            return Err(Error::new(
+                ErrorName::Network,
+                format!("asked for {name} at port {port}, the resolver answered with {address}"),
+            ));
+        }
         let address = match canonical_ip(address.ip()) {
             ip if ip == address.ip() => address,
             ip => SocketAddr::new(ip, address.port()),

@@ -44,9 +44,47 @@ const SLICES: usize = 64;
 const EVENTS_PER_RUN: u32 = 64;
 const BYTES_PER_RUN: usize = 4 << 20;
 
-const READABLE: u8 = 1;
-/// The peer has finished, or the connection broke: readable for ever. Edge-triggered readiness says so only once.
-const READ_CLOSED: u8 = 2;
+/// Whether there may be something to read.
+#[derive(Default)]
+struct Readiness(AtomicU8);
+
+impl Readiness {
+    const READABLE: u8 = 1;
+    /// The peer has finished, or the connection broke: readable for ever. Edge-triggered readiness says so only once.
+    const READ_CLOSED: u8 = 2;
+
+    fn is_readable(&self) -> bool {
+        self.0.load(SeqCst) != 0
+    }
+
+    fn add(&self, ready: Ready) {
+        if ready.readable || ready.read_closed {
+            let closed = if ready.read_closed {
+                Readiness::READ_CLOSED
+            } else {
+                0
+            };
+            self.0.fetch_or(Readiness::READABLE | closed, SeqCst);
+        }
+    }
+
+    /// Reads once. `read` also says whether there may be more.
+    ///
+    /// What was known is forgotten before, so that what comes during the read is not missed. A stream that has ended never says that
+    /// it would block: then it was another that ended, an attempt of the same socket that was refused before this one had its
+    /// connection.
+    fn read<T>(&self, read: impl FnOnce() -> io::Result<(T, bool)>) -> io::Result<T> {
+        let closed = self.0.swap(0, SeqCst) & Readiness::READ_CLOSED;
+        let result = read();
+        let keep = match &result {
+            Ok((_, true)) => closed | Readiness::READABLE,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            _ => closed,
+        };
+        self.0.fetch_or(keep, SeqCst);
+        result.map(|(read, _)| read)
+    }
+}
 
 /// What the app holds. Its drop is the drop of the last handle: hooks and lists hold the inside, never this.
 struct Handle(Arc<Inner>);
@@ -59,7 +97,7 @@ pub(crate) struct Inner {
     shared: Arc<Shared>,
     hooks: Option<Hooks>,
     task: AtomicWaker,
-    readiness: AtomicU8,
+    readiness: Readiness,
     state: Mutex<State>,
 }
 
@@ -280,7 +318,7 @@ impl Inner {
             shared: shared.clone(),
             hooks: shared.hooks(me),
             task: AtomicWaker::new(),
-            readiness: AtomicU8::new(0),
+            readiness: Readiness::default(),
             state: Mutex::new(State {
                 machine,
                 link: Link::Down,
@@ -470,30 +508,23 @@ impl Inner {
                     Err(error) => Input::ShutDownFailed(stream_failed(error)),
                 };
                 machine.handle(done, now);
-            } else if to_discard == 0 || !self.is_readable() {
+            } else if to_discard == 0 || !self.readiness.is_readable() {
                 return;
             } else if let (Reading::Handshake, Some(session)) = (machine.reading(), session) {
-                self.clear_readable();
-                let shaken = tls::shake(session, stream);
-                to_discard = to_discard.saturating_sub(shaken.read);
-                if shaken.more {
-                    self.set_readable();
-                }
-                if let Some(how) = shaken.over {
+                let filled = self.readiness.read(|| tls::fill(session, stream));
+                to_discard = to_discard.saturating_sub(*filled.as_ref().unwrap_or(&0));
+                if let Some(how) = tls::shake(session, stream, filled) {
                     machine.handle(how, now);
                     // A wait that was parked during the handshake did not ask for data.
                     after.wake |= !machine.in_turn();
                 }
             } else if machine.reading() == Reading::Discard {
-                self.clear_readable();
-                match scratch::read_with(|block| stream.recv(block), |_| {}) {
-                    Ok((0, _)) => machine.handle(Input::Ended { clean: true }, now),
-                    Ok((count, more)) => {
+                let discard = || scratch::read_with(|block| stream.recv(block), |_| {});
+                match self.readiness.read(discard) {
+                    Ok(0) => machine.handle(Input::Ended { clean: true }, now),
+                    Ok(count) => {
                         to_discard = to_discard.saturating_sub(count);
                         machine.handle(Input::Discarded(count), now);
-                        if more {
-                            self.set_readable();
-                        }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => machine.handle(Input::ReadFailed(stream_failed(error)), now),
@@ -519,12 +550,15 @@ impl Inner {
                 let in_loop = matches!(stream, Stream::Loop(..));
                 let mut again = false;
                 let ciphertext = tls.as_ref().is_some_and(|it| it.wants_write());
+                if let Some(roots) = tls.as_ref().and_then(|it| it.deadline()) {
+                    deadline = Some(deadline.map_or(roots, |at| at.min(roots)));
+                }
                 if machine.writable_bytes() > 0 || (ciphertext && !machine.holds_error()) {
                     again |= state.writable;
                     stream.arm_write();
                 }
                 if matches!(machine.reading(), Reading::Discard | Reading::Handshake) {
-                    again |= self.is_readable();
+                    again |= self.readiness.is_readable();
                     stream.arm_read();
                 }
                 // A pass that ended by its limit: async-io reports again what is still so, our loop does not.
@@ -702,21 +736,6 @@ impl Inner {
         })
     }
 
-    // ----- readiness
-
-    fn is_readable(&self) -> bool {
-        self.readiness.load(SeqCst) != 0
-    }
-
-    fn set_readable(&self) {
-        self.readiness.fetch_or(READABLE, SeqCst);
-    }
-
-    /// Before a read, so that what arrives during it is not missed.
-    fn clear_readable(&self) {
-        self.readiness.fetch_and(!READABLE, SeqCst);
-    }
-
     // ----- events
 
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
@@ -742,8 +761,9 @@ impl Inner {
                     if state.machine.wants_shutdown() && !finishing {
                         continue;
                     }
-                    let probe =
-                        self.is_readable() || state.machine.holds_error() || state.has_data();
+                    let probe = self.readiness.is_readable()
+                        || state.machine.holds_error()
+                        || state.has_data();
                     if state.machine.reading() != Reading::Deliver || !probe {
                         break;
                     }
@@ -789,26 +809,18 @@ impl Inner {
         };
         let read = match state.tls.as_mut().and_then(|it| it.session()) {
             None => {
-                self.clear_readable();
-                scratch::read(|block| stream.recv(block)).map(|(bytes, more)| {
-                    if more {
-                        self.set_readable();
-                    }
-                    match bytes.is_empty() {
+                let read = || scratch::read(|block| stream.recv(block));
+                self.readiness
+                    .read(read)
+                    .map(|bytes| match bytes.is_empty() {
                         true => Incoming::Ended { clean: true },
                         false => Incoming::Data(bytes),
-                    }
-                })
+                    })
             }
             Some(session) if session.has_incoming() => Ok(session.next_incoming()),
             Some(session) => {
-                self.clear_readable();
-                tls::fill(session, stream).map(|(_, more)| {
-                    if more {
-                        self.set_readable();
-                    }
-                    session.next_incoming()
-                })
+                let filled = self.readiness.read(|| tls::fill(session, stream));
+                filled.map(|_| session.next_incoming())
             }
         };
         let outcome = match read {
@@ -856,10 +868,7 @@ impl State {
 
 impl Source for Inner {
     fn ready(&self, ready: Ready) {
-        if ready.readable || ready.read_closed {
-            let closed = if ready.read_closed { READ_CLOSED } else { 0 };
-            self.readiness.fetch_or(READABLE | closed, SeqCst);
-        }
+        self.readiness.add(ready);
         self.locked(|state, after| {
             state.writable |= ready.writable;
             let reading = state.machine.reading();

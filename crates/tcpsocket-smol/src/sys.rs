@@ -19,7 +19,8 @@ impl Tuning {
             socket.set_tcp_nodelay(true)?;
         }
         if let Some(idle) = self.keep_alive {
-            let idle = idle.max(Duration::from_secs(1));
+            // What Linux takes.
+            let idle = idle.clamp(Duration::from_secs(1), Duration::from_secs(32_767));
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
         }
         Ok(())

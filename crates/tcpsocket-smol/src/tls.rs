@@ -3,8 +3,8 @@
 use std::io::{self, IoSlice, Write};
 use std::time::{Duration, Instant};
 
-use tcpsocket::{Error, Host, Secure};
-use tcpsocket_core::{CONNECT_TIMEOUT, Input, stream_failed};
+use tcpsocket::{Error, ErrorName, Host, Secure};
+use tcpsocket_core::{CONNECT_TIMEOUT, Input, later, stream_failed};
 use tcpsocket_tls::{Client, Incoming, Session};
 
 use crate::scratch;
@@ -80,8 +80,13 @@ impl Tls {
 
     /// Begins the handshake. `None` while the roots are being loaded.
     pub(crate) fn start(&mut self, client: &Client, host: &str, now: Instant) -> Option<Input> {
+        let until = *self.until.get_or_insert_with(|| later(now, self.limit));
         let ready = match &self.roots {
             Roots::Loaded(outcome) => outcome.clone(),
+            Roots::Loading if until <= now => Err(Error::new(
+                ErrorName::NetworkTimeout,
+                "the authorities to trust were not loaded within the connect timeout",
+            )),
             Roots::NotAsked | Roots::Loading => return None,
         };
         let begun = ready
@@ -90,12 +95,15 @@ impl Tls {
         Some(match begun {
             Ok(session) => {
                 self.session = Some(session);
-                Input::TlsStarted {
-                    until: self.until.unwrap_or(now + self.limit),
-                }
+                Input::TlsStarted { until }
             }
             Err(error) => Input::SecureFailed(error),
         })
+    }
+
+    /// When [`start`](Tls::start) is to be asked again at the latest, if it waits.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.until.filter(|_| matches!(self.roots, Roots::Loading))
     }
 
     // ----- while there is a connection
@@ -137,40 +145,28 @@ pub(crate) fn flush(session: &mut Session, stream: &Stream) -> io::Result<(usize
     }
 }
 
-/// What one read for a handshake has come to.
-pub(crate) struct Shaken {
-    pub(crate) read: usize,
-    /// Whether there may be more to read.
-    pub(crate) more: bool,
-    /// How the handshake is over, if it is.
-    pub(crate) over: Option<Input>,
-}
-
-/// Reads once for the handshake.
-pub(crate) fn shake(session: &mut Session, stream: &Stream) -> Shaken {
-    let (read, more) = match fill(session, stream) {
-        Ok(progress) => progress,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, false),
-        Err(error) => {
-            return Shaken {
-                read: 0,
-                more: false,
-                over: Some(Input::ReadFailed(stream_failed(error))),
-            };
+/// After a read for the handshake: how that is over, if it is.
+pub(crate) fn shake(
+    session: &mut Session,
+    stream: &Stream,
+    filled: io::Result<usize>,
+) -> Option<Input> {
+    match filled {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+            return Some(Input::ReadFailed(stream_failed(error)));
         }
-    };
-    let over = if session.is_handshaking() {
-        match session.next_incoming() {
-            Incoming::Failed(error) => {
-                say_why(session, stream);
-                Some(Input::SecureFailed(error))
-            }
-            _ => None,
+        _ => {}
+    }
+    if !session.is_handshaking() {
+        return Some(Input::Secured);
+    }
+    match session.next_incoming() {
+        Incoming::Failed(error) => {
+            say_why(session, stream);
+            Some(Input::SecureFailed(error))
         }
-    } else {
-        Some(Input::Secured)
-    };
-    Shaken { read, more, over }
+        _ => None,
+    }
 }
 
 /// A write failed during the handshake. If the peer has said why it went away, that is the failure.

@@ -133,7 +133,8 @@ impl Meter for NoMeter {
 /// ```
 #[async_trait]
 pub trait Resolver: Debug + Send + Sync + 'static {
-    /// All addresses of `name`, each with `port`, in the order of preference. Never called with a literal, and once per open.
+    /// All addresses of `name`, each with `port`, in the order of preference. Never called with a literal, and once per open. An
+    /// answer with another port is a failure: gates have admitted this one (GATE-18).
     ///
     /// Dropping the future gives the lookup up.
     ///

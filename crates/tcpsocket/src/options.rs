@@ -83,7 +83,7 @@ impl SocketOptions {
         self
     }
 
-    /// Idle time before the kernel probes the peer; at least a second.
+    /// Idle time before the kernel probes the peer; at least a second, and no more than the kernel takes (Linux: 32767 seconds).
     pub fn keep_alive(mut self, idle: Duration) -> SocketOptions {
         self.keep_alive = Some(idle);
         self
@@ -248,6 +248,12 @@ impl OpenRequest {
     /// Uses this resolver for the one lookup, instead of the provider's.
     pub fn with_resolver(mut self, resolver: Arc<dyn Resolver>) -> OpenRequest {
         self.resolver = Some(resolver);
+        self
+    }
+
+    /// Drops the resolver: for a host that looks names up itself.
+    pub fn without_resolver(mut self) -> OpenRequest {
+        self.resolver = None;
         self
     }
 

@@ -1,7 +1,17 @@
 //! Peers that do not shake hands as they should, or break the stream afterwards.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tcpsocket::{Host, Resolver, async_trait};
+
 use super::prelude::*;
 
+const NAMED: &[Capability] = &[
+    Capability::Secure,
+    Capability::ConnectTimeout,
+    Capability::Names,
+    Capability::Resolver,
+];
 const TIMEOUT: &[Capability] = &[Capability::Secure, Capability::ConnectTimeout];
 
 pub(in crate::cases) const CASES: &[Case] = &[
@@ -59,6 +69,14 @@ pub(in crate::cases) const CASES: &[Case] = &[
         needs: TIMEOUT,
         requirement: "connect_timeout bounds the handshake of an open, wherever it stalls.",
         run: |cx| Box::pin(stalls_in_the_handshake(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "tls/stalls-after-a-refused-address",
+        clauses: &["OPT-3"],
+        needs: NAMED,
+        requirement: "connect_timeout bounds the handshake also when the first address had refused.",
+        run: |cx| Box::pin(stalls_after_a_refused_address(cx)),
         ..Case::MUST
     },
     Case {
@@ -194,6 +212,32 @@ async fn stalls_in_the_handshake(cx: Cx) -> Outcome {
         a.expect("error NetworkTimeoutError, close failed").await?;
         let took = cx.world().now() - began;
         cx.check_that("it took as long as it may", took >= SHORT)?;
+        protected(&cx, &a, "handshaking")?;
+    }
+    Ok(())
+}
+
+/// Every name has two addresses, and nobody listens at the first.
+#[derive(Debug)]
+struct Two;
+
+#[async_trait]
+impl Resolver for Two {
+    async fn lookup(&self, _name: &Host, port: u16) -> Result<Vec<SocketAddr>, Error> {
+        let both: [IpAddr; 2] = [Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
+        Ok(both.map(|ip| SocketAddr::new(ip, port)).to_vec())
+    }
+}
+
+async fn stalls_after_a_refused_address(cx: Cx) -> Outcome {
+    // Whether the refusal is news before the connection is up, or after, is chance.
+    for _ in 0..4 {
+        let peer = cx.peer(Script::listen([Accept]))?;
+        let request = OpenRequest::new("peer.example", peer.port())?
+            .with_options(secure(&cx).connect_timeout(SHORT))
+            .with_resolver(Arc::new(Two));
+        let a = cx.open_with(request)?;
+        a.expect("error NetworkTimeoutError, close failed").await?;
         protected(&cx, &a, "handshaking")?;
     }
     Ok(())
