@@ -52,6 +52,8 @@ pub(crate) struct Warden {
     /// Shared between wardens, so that their order shows.
     asked: Arc<Mutex<Vec<String>>>,
     watched: Mutex<Vec<Watched>>,
+    /// The questions with their ports.
+    ports: Mutex<Vec<String>>,
     /// Peers of servers about which it was asked.
     peers: AtomicUsize,
 }
@@ -95,6 +97,7 @@ impl Warden {
             answers,
             asked,
             watched: Mutex::default(),
+            ports: Mutex::default(),
             peers: AtomicUsize::new(0),
         })
     }
@@ -108,6 +111,7 @@ impl Warden {
             answers,
             asked: Arc::default(),
             watched: Mutex::default(),
+            ports: Mutex::default(),
             peers: AtomicUsize::new(0),
         })
     }
@@ -119,6 +123,13 @@ impl Warden {
 
     pub(crate) fn asked(&self) -> Vec<String> {
         lock(&self.asked).clone()
+    }
+
+    /// Fails unless the questions had these ports, in this order.
+    pub(crate) fn had_ports(&self, expected: &[String]) -> Outcome {
+        let ports = lock(&self.ports).clone();
+        self.cx
+            .check("the ports in the questions", ports.as_slice(), expected)
     }
 
     /// Fails unless exactly this was asked, in this order. `watch` is left out: when it comes is the implementation's.
@@ -212,13 +223,15 @@ pub(crate) fn refusal() -> Error {
 #[async_trait]
 impl Gate for Warden {
     async fn name(&self, host: &Host, port: u16) -> Result<(), Error> {
-        let _ = port;
+        lock(&self.ports).push(format!("name {port}"));
         self.note(format!("name {host}"));
         self.answer("name", self.answers.name).await
     }
 
     async fn connect(&self, host: &Host, all: &[SocketAddr]) -> Result<Vec<SocketAddr>, Error> {
         let _ = host;
+        let ports: Vec<String> = all.iter().map(|it| it.port().to_string()).collect();
+        lock(&self.ports).push(format!("connect {}", ports.join(" ")));
         let ips: Vec<String> = all.iter().map(|it| it.ip().to_string()).collect();
         self.note(format!("connect {}", ips.join(" ")));
         self.answer("connect", self.answers.connect).await?;
@@ -230,6 +243,7 @@ impl Gate for Warden {
     }
 
     async fn bind(&self, at: SocketAddr) -> Result<(), Error> {
+        lock(&self.ports).push(format!("bind {}", at.port()));
         let port = if at.port() == 0 { "0" } else { "real" };
         self.note(format!("bind {} {port}", at.ip()));
         let first = lock(&self.asked)
@@ -246,6 +260,8 @@ impl Gate for Warden {
     }
 
     async fn accept(&self, local: SocketAddr, peer: SocketAddr) -> Result<(), Error> {
+        let ports = format!("accept {} {}", local.port(), peer.port());
+        lock(&self.ports).push(ports);
         self.note(format!("accept {} {}", local.ip(), peer.ip()));
         let first = self.peers.fetch_add(1, Ordering::SeqCst) == 0;
         let later = self.answers.later_accept.filter(|_| !first);

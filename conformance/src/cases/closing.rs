@@ -75,6 +75,13 @@ pub(super) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "closing/by-the-peer-while-closing",
+        clauses: &["CL-1", "RX-13"],
+        requirement: "An end of the peer's stream does not cut the flush of a close short.",
+        run: |cx| Box::pin(by_the_peer_while_closing(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "closing/by-the-peer-and-more-to-say",
         clauses: &["CL-8"],
         requirement: "What is sent in the turn of that drain still leaves before Close.",
@@ -285,6 +292,31 @@ async fn by_the_peer_with_output_queued(cx: Cx) -> Outcome {
     a.quiet().await?;
     a.is(ReadyState::Open)?;
     a.sends(10, false)?;
+    cx.signal("read on");
+    a.expect("drain, close clean").await?;
+    peer.gets(&a.sent(), End::Fin).await
+}
+
+async fn by_the_peer_while_closing(cx: Cx) -> Outcome {
+    let peer = cx.peer(
+        Script::listen([
+            Accept,
+            Wait("end"),
+            Write(cx.bytes(10)),
+            Fin,
+            Signal("ended"),
+            Wait("read on"),
+            ReadToEnd,
+        ])
+        .receive_buffer(32_768),
+    )?;
+    let a = cx.open(&peer).await?;
+    a.sends(STUCK, false)?;
+    a.close();
+    cx.signal("end");
+    cx.signalled("ended").await?;
+    a.quiet().await?;
+    a.is(ReadyState::Closing)?;
     cx.signal("read on");
     a.expect("drain, close clean").await?;
     peer.gets(&a.sent(), End::Fin).await

@@ -140,6 +140,14 @@ pub(super) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "gates/ports",
+        clauses: &["GATE-2", "GATE-5", "GATE-9"],
+        needs: SERVER_GATES,
+        requirement: "Every question has the port that is meant: the request's, the bound one, the peer's.",
+        run: |cx| Box::pin(ports(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "gates/accept-refused",
         clauses: &["GATE-8"],
         needs: SERVER_GATES,
@@ -442,14 +450,14 @@ async fn timeout_stands_still(cx: Cx) -> Outcome {
         },
     );
     let peer = cx.peer(reader())?;
-    // Long against a connect on a machine that is busy, shorter than the gate takes.
-    let limit = SHORT * 3;
+    // Long against a connect on a machine that is busy, shorter than the gates take together.
+    let limit = SHORT * 6;
     let request = cx
         .request(&peer)?
         .with_options(cx.options().connect_timeout(limit));
     let a = cx.open_with(warden.guards(request))?;
     for signal in ["name", "connect"] {
-        cx.passes(limit + limit / 4).await;
+        cx.passes(limit / 4 * 3).await;
         cx.signal(signal);
     }
     a.expect("open").await
@@ -583,6 +591,35 @@ async fn accept_asked(cx: Cx) -> Outcome {
         "2 accept 127.0.0.1 127.0.0.1",
     ];
     cx.check("the questions", asked, expected.map(str::to_owned).to_vec())
+}
+
+async fn ports(cx: Cx) -> Outcome {
+    let warden = Warden::new(&cx, Answers::default());
+    let peer = cx.peer(reader())?;
+    let a = cx.open_with(warden.guards(cx.request(&peer)?))?;
+    a.expect("open").await?;
+    let mut expected = vec![
+        format!("name {}", peer.port()),
+        format!("connect {}", peer.port()),
+    ];
+    warden.had_ports(&expected)?;
+    let server = cx
+        .listen_with(warden.guards_server(cx.listen_request()?))
+        .await?;
+    let bound = server.address().port();
+    expected.extend(["bind 0".to_owned(), format!("bind {bound}")]);
+    warden.had_ports(&expected)?;
+    cx.peer(Script::dial([Connect(server.address())]))?;
+    let b = server.accept().await?;
+    expected.push(format!("accept {bound} {}", b.raw().port()));
+    warden.had_ports(&expected)?;
+    server.close();
+    // A port that was chosen is asked about once.
+    let request = ListenRequest::new(bound)?.with_options(cx.server_options());
+    let server = cx.listen_with(warden.guards_server(request)).await?;
+    cx.check("local_port", server.address().port(), bound)?;
+    expected.push(format!("bind {bound}"));
+    warden.had_ports(&expected)
 }
 
 async fn accept_refused(cx: Cx) -> Outcome {

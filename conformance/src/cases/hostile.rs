@@ -169,9 +169,19 @@ async fn reset_in_mid_stream(cx: Cx) -> Outcome {
     cx.signal("write");
     peer.done().await?;
     cx.fence().await?;
-    a.expect("data 50000, error NetworkError, close failed")
-        .await?;
-    a.check_received(&bytes)
+    if cfg!(target_os = "linux") {
+        a.expect("data 50000").await?;
+        a.check_received(&bytes)?;
+        return a.expect("error NetworkError, close failed").await;
+    }
+    // Other kernels drop what nobody has read when a reset comes.
+    while let Some(Event::Data(_)) = a.next().await? {}
+    cx.check_that("a part of it", bytes.starts_with(&a.received()))?;
+    cx.check_that("the error", a.events().ends_with("error NetworkError"))?;
+    cx.check_that(
+        "Close",
+        matches!(a.next().await?, Some(Event::Close(it)) if !it.clean),
+    )
 }
 
 async fn reset_during_the_flush(cx: Cx) -> Outcome {

@@ -1,6 +1,7 @@
 //! Opening a socket: what `open` returns, what it refuses, and how an attempt ends.
 
 use super::prelude::*;
+use crate::descriptors::Descriptors;
 use std::pin::pin;
 use tcpsocket::{Security, SocketOptions, SocketProviderExt};
 
@@ -357,13 +358,28 @@ async fn connect_waits_for_open(cx: Cx) -> Outcome {
 
 async fn connect_dropped(cx: Cx) -> Outcome {
     let peer = cx.peer(Script::silent())?;
-    let connecting = cx
-        .provider()
-        .connect(peer.host(), peer.port(), cx.options());
-    let mut connecting = pin!(connecting);
-    let pending = poll_once(connecting.as_mut()).is_pending();
-    // The check of descriptors that follows every case does the rest.
-    cx.check_that("connect waits", pending)
+    cx.fence().await?;
+    let before = Descriptors::now();
+    {
+        let connecting = cx
+            .provider()
+            .connect(peer.host(), peer.port(), cx.options());
+        let mut connecting = pin!(connecting);
+        let pending = poll_once(connecting.as_mut()).is_pending();
+        cx.check_that("connect waits", pending)?;
+    }
+    // While nobody answers yet: later the attempt would end by itself.
+    let left = || match (&before, Descriptors::now()) {
+        (Some(before), Some(now)) => now.beyond(before).len(),
+        _ => 0,
+    };
+    for _ in 0..100 {
+        if left() == 0 {
+            break;
+        }
+        cx.passes(SHORT / 12).await;
+    }
+    cx.check("descriptors that are left", left(), 0)
 }
 
 async fn upgrade_while_connecting(cx: Cx) -> Outcome {

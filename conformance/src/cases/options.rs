@@ -48,6 +48,13 @@ pub(super) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "options/longest-durations",
+        clauses: &["OPT-10"],
+        requirement: "The longest durations there are open, exchange and close like any others.",
+        run: |cx| Box::pin(longest_durations(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "options/undeclared-listen",
         clauses: &["OPT-1"],
         lacks: &[Capability::Listen],
@@ -233,6 +240,39 @@ async fn exchange_with_accepted(cx: &Cx, options: ServerSocketOptions) -> Outcom
     let a = server.accept().await?;
     a.sends(3, true)?;
     a.expect("data 3").await
+}
+
+async fn longest_durations(cx: Cx) -> Outcome {
+    let mut options = cx.options();
+    if cx.declares(Capability::ConnectTimeout) {
+        options = options.connect_timeout(Duration::MAX);
+    }
+    if cx.declares(Capability::KeepAlive) {
+        options = options.keep_alive(Duration::MAX);
+    }
+    if cx.declares(Capability::Linger) {
+        options = options.linger(Duration::MAX);
+    }
+    let silent = cx.peer(Script::silent())?;
+    let waiting = cx.open_with(cx.request(&silent)?.with_options(options.clone()))?;
+    waiting.quiet().await?;
+    waiting.close();
+    waiting.expect("close clean").await?;
+    let peer = cx.peer(holder())?;
+    let a = cx.open_with(cx.request(&peer)?.with_options(options.clone()))?;
+    a.expect("open").await?;
+    a.sends(STUCK, false)?;
+    a.close();
+    cx.signal("read on");
+    a.expect("drain, close clean").await?;
+    peer.gets(&a.sent(), End::Fin).await?;
+    let peer = cx.peer(reader())?;
+    let dropped = cx.open_with(cx.request(&peer)?.with_options(options))?;
+    dropped.expect("open").await?;
+    dropped.sends(10, true)?;
+    let sent = dropped.sent();
+    drop(dropped);
+    peer.gets(&sent, End::Fin).await
 }
 
 async fn linger_of_a_server(cx: Cx) -> Outcome {

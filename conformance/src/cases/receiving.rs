@@ -331,12 +331,13 @@ async fn end_waits_for_resume(cx: Cx) -> Outcome {
         Wait("write"),
         Write(cx.bytes(10)),
         Fin,
+        Signal("ended"),
         ReadToEnd,
     ]))?;
     let a = cx.open(&peer).await?;
     a.suspend();
     cx.signal("write");
-    peer.until("it has written", |it| it.written == 10).await?;
+    cx.signalled("ended").await?;
     a.quiet().await?;
     a.is(ReadyState::Open)?;
     a.resume()?;

@@ -258,9 +258,9 @@ async fn cancel_without_a_wait(cx: Cx) -> Outcome {
 }
 
 async fn state_is_not_live(cx: Cx) -> Outcome {
-    let peer = cx.peer(Script::listen([Accept, Fin, ReadToEnd]))?;
+    let peer = cx.peer(Script::listen([Accept, Fin, Signal("ended"), ReadToEnd]))?;
     let a = cx.open(&peer).await?;
-    peer.until("it has ended", |it| it.connections == 1).await?;
+    cx.signalled("ended").await?;
     cx.fence().await?;
     a.is(ReadyState::Open)?;
     let pending = Arc::new(Count::default());
@@ -328,7 +328,8 @@ async fn forgotten_waker(cx: Cx) -> Outcome {
     let pending = a.poll_with(&Waker::from(count.clone())).is_pending();
     cx.check_that("the wait is parked", pending)?;
     a.raw().cancel_poll();
-    cx.check("references to the waker", Arc::strong_count(&count), 1)?;
+    let let_go = || Arc::strong_count(&count) == 1;
+    cx.until("the waker is let go", let_go).await?;
     // Before it was given up it may have been woken for nothing.
     let before = count.get();
     cx.signal("write");
