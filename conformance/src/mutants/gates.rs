@@ -53,6 +53,26 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ..Mutant::SOUND
     },
     Mutant {
+        name: "ports-are-lost",
+        repeats: "Hooks that are given a host and find the port somewhere else, or not.",
+        clauses: &["GATE-2"],
+        what: "Gates are asked whether a name may be reached at port 0.",
+        caught_by: &["gates/ports"],
+        needs: SERVERS,
+        wrap: gates::<NoPorts>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "an-address-at-a-time",
+        repeats: "Hooks in the loop that dials.",
+        clauses: &["GATE-5"],
+        what: "Gates are asked about each address by itself.",
+        caught_by: &["names/every-gate-must-admit"],
+        needs: GATES,
+        wrap: gates::<OneByOne>,
+        ..Mutant::SOUND
+    },
+    Mutant {
         name: "mapped-addresses-are-shown",
         repeats: "hono's CVE-2026-39409 and many others: ::ffff:127.0.0.1 is not on the list of what is local.",
         clauses: &["GATE-5", "NAME-6"],
@@ -430,6 +450,35 @@ impl GateFault for OneAtATime {
         });
         let _inside = enters.await;
         it.accept(local, peer).await
+    }
+}
+
+#[derive(Default)]
+struct NoPorts;
+
+#[async_trait]
+impl GateFault for NoPorts {
+    async fn name(&self, it: &Arc<dyn Gate>, host: &Host, _port: u16) -> Result<(), Error> {
+        it.name(host, 0).await
+    }
+}
+
+#[derive(Default)]
+struct OneByOne;
+
+#[async_trait]
+impl GateFault for OneByOne {
+    async fn connect(
+        &self,
+        it: &Arc<dyn Gate>,
+        host: &Host,
+        all: &[SocketAddr],
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let mut kept = Vec::new();
+        for one in all {
+            kept.extend(it.connect(host, &[*one]).await?);
+        }
+        Ok(kept)
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tcpsocket::{
-    Bytes, Error, Event, ListenRequest, OpenRequest, ReadyState, SocketProvider, TcpServerSocket,
-    async_trait,
+    Bytes, Error, ErrorName, Event, ListenRequest, OpenRequest, ReadyState, SocketProvider,
+    TcpServerSocket, async_trait,
 };
 
 use super::Mutant;
@@ -74,6 +74,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "threads/many-sockets",
         ],
         wrap: provider::<Leaks>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "a-thousand-and-no-more",
+        repeats: "select, whose sets have 1024 places.",
+        clauses: &["ACT-8"],
+        what: "The thousandth socket of a provider is the last that opens.",
+        caught_by: &["lifecycle/thousands-at-once"],
+        wrap: provider::<AThousand>,
         ..Mutant::SOUND
     },
     Mutant {
@@ -220,6 +229,19 @@ impl ProviderFault for Leaks {
     fn open(&self, it: &Arc<dyn SocketProvider>, request: OpenRequest) -> Result<Inner, Error> {
         if self.0.fetch_add(1, Ordering::SeqCst) % 50 == 49 {
             std::mem::forget(descriptor());
+        }
+        it.open_with(request)
+    }
+}
+
+#[derive(Default)]
+struct AThousand(AtomicUsize);
+
+#[async_trait]
+impl ProviderFault for AThousand {
+    fn open(&self, it: &Arc<dyn SocketProvider>, request: OpenRequest) -> Result<Inner, Error> {
+        if self.0.fetch_add(1, Ordering::SeqCst) >= 1000 {
+            return Err(Error::new(ErrorName::Network, "there is no place left"));
         }
         it.open_with(request)
     }

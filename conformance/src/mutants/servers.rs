@@ -1,5 +1,6 @@
 //! Servers, and what they accept.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
@@ -71,6 +72,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         caught_by: &["servers/one-address"],
         needs: LISTEN,
         wrap: provider::<Everywhere>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "the-address-chooses-a-family",
+        repeats: "Servers that take from an address only which kind of socket they need.",
+        clauses: &["OPT-7"],
+        what: "A server for 127.0.0.1 is reached by every address of IPv4.",
+        caught_by: &["servers/one-address"],
+        needs: LISTEN,
+        wrap: provider::<FamilyOnly>,
         ..Mutant::SOUND
     },
     Mutant {
@@ -269,6 +280,25 @@ impl ProviderFault for Everywhere {
         // Gates would tell.
         if request.gates().is_empty() {
             options.address = None;
+        }
+        it.listen_with(request.with_options(options)).await
+    }
+}
+
+#[derive(Default)]
+struct FamilyOnly;
+
+#[async_trait]
+impl ProviderFault for FamilyOnly {
+    async fn listen(
+        &self,
+        it: &Arc<dyn SocketProvider>,
+        request: ListenRequest,
+    ) -> Result<Server, Error> {
+        let mut options = request.options().clone();
+        // Gates would tell.
+        if options.address.is_some_and(|it| it.is_ipv4()) && request.gates().is_empty() {
+            options.address = Some(Ipv4Addr::UNSPECIFIED.into());
         }
         it.listen_with(request.with_options(options)).await
     }
