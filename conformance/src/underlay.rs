@@ -17,6 +17,7 @@ use crate::{Cx, Outcome};
 pub(crate) struct Underlay {
     inner: Arc<dyn SocketProvider>,
     gates: bool,
+    leaves_out: bool,
     automatic: Option<u16>,
     seen: Mutex<Vec<String>>,
     trip: Arc<Trip>,
@@ -27,6 +28,7 @@ impl Underlay {
         Underlay {
             inner: cx.provider().clone(),
             gates: true,
+            leaves_out: false,
             automatic: None,
             seen: Mutex::default(),
             trip: Arc::default(),
@@ -36,6 +38,12 @@ impl Underlay {
     /// The same, but it declares no gates.
     pub(crate) fn without_gates(mut self) -> Underlay {
         self.gates = false;
+        self
+    }
+
+    /// The same, but it asks no gate of a request, although it declares them.
+    pub(crate) fn leaving_gates_out(mut self) -> Underlay {
+        self.leaves_out = true;
         self
     }
 
@@ -73,6 +81,9 @@ impl SocketProvider for Underlay {
 
     fn open_with(&self, request: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error> {
         self.note(format!("open {} {}", request.host(), request.port()));
+        if self.leaves_out {
+            return self.inner.open_with(request.without_gates());
+        }
         self.inner.open_with(request.with_gate(self.trip.clone()))
     }
 
@@ -80,6 +91,9 @@ impl SocketProvider for Underlay {
         let address = request.options().address;
         let at = address.map_or("every interface".to_owned(), |it| it.to_string());
         self.note(format!("listen {} at {at}", request.port()));
+        if self.leaves_out {
+            return self.inner.listen_with(request.without_gates()).await;
+        }
         if let Some(port) = self.automatic {
             let at = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
             for port in [0, port] {

@@ -210,6 +210,14 @@ pub(super) const CASES: &[Case] = &[
         ..GUARDED
     },
     Case {
+        id: "permissions/gates-left-out",
+        clauses: &["PERM-21"],
+        needs: SERVERS,
+        requirement: "What was made without the guard's gate is ended, and refused.",
+        run: |cx| Box::pin(gates_left_out(cx)),
+        ..GUARDED
+    },
+    Case {
         id: "permissions/server-address",
         clauses: &["PERM-19"],
         needs: SERVERS,
@@ -769,6 +777,28 @@ async fn no_gates(cx: Cx) -> Outcome {
     let app = guard_over(&cx, &under, certified())?;
     refuses(&app, "NotSupportedError").await?;
     under.was_asked(&cx, &[])
+}
+
+async fn gates_left_out(cx: Cx) -> Outcome {
+    let under = Arc::new(Underlay::new(&cx).leaving_gates_out());
+    let app = guard_over(&cx, &under, certified())?;
+    let peer = cx.peer(reader())?;
+    let opened = app.provider().open_with(cx.request(&peer)?);
+    cx.check_error("open", opened, "NotSupportedError")?;
+    let port = {
+        let server = cx.listen().await?;
+        server.close();
+        server.address().port()
+    };
+    let request = ListenRequest::new(port)?.with_options(cx.server_options());
+    let listening = app.provider().listen_with(request);
+    let listening = cx.within("listen", listening).await?;
+    cx.check_error("listen", listening, "NotSupportedError")?;
+    let refused = cx.peer(Script::dial([Connect(([127, 0, 0, 1], port).into())]))?;
+    refused
+        .until("it is refused", |it| it.trouble.is_some())
+        .await?;
+    cx.within("idle", cx.provider().idle()).await
 }
 
 async fn server_address(cx: Cx) -> Outcome {

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 
 use tcpsocket::{
@@ -34,10 +34,12 @@ use crate::{App, Ask, Audit, Decision, Grant, Level, Policy};
 ///
 /// A guard can be wrapped by another, a system's by an app's say, and both decide. An inner guard keeps the gates of the outer one,
 /// which it knows by what they are and not by what they say, and has its own asked first. So an app that makes a guard
-/// of its own, for code that it runs itself, can only narrow what it has, and is shown nothing that was not admitted.
+/// of its own, for code that it runs itself, can only narrow what it has, and is shown nothing that a guard below has not admitted.
 ///
-/// Gates that another wrapper between two guards adds are dropped like an app's; such a wrapper belongs below the guards. Both guards
-/// must be of one version of this crate, or they do not know each other's gates.
+/// Gates that another wrapper between two guards adds are dropped like an app's; such a wrapper belongs below the guards. There it
+/// adds its gate to those of the request and leaves them in: a guard whose gate was left out ends what was made (PERM-21). Its gate
+/// is asked after theirs, so they see addresses that it refuses then. Both guards must be of one version of this crate, or they do not
+/// know each other's gates.
 ///
 /// ```
 /// use tcpsocket::SocketProvider;
@@ -117,11 +119,14 @@ impl<P: SocketProvider> SocketProvider for Guarded<P> {
             host: request.host().clone(),
             port: request.port(),
         };
-        let request = request
-            .without_gates()
-            .with_gate(RequestGate::issue(&self.guard, asked));
+        let gate = RequestGate::issue(&self.guard, asked);
+        let request = request.without_gates().with_gate(gate.clone());
         let request = around.into_iter().fold(request, OpenRequest::with_gate);
         let socket = self.inner.open_with(request)?;
+        if let Err(unwatched) = gate.watches() {
+            socket.abort(Some(unwatched.clone()));
+            return Err(unwatched);
+        }
         // Revoked while it was being made, when its control could not be reached yet.
         if let Err(refused) = self.guard.decide_again(ask) {
             socket.abort(Some(refused.clone()));
@@ -137,12 +142,15 @@ impl<P: SocketProvider> SocketProvider for Guarded<P> {
         let mut options = request.options().clone();
         options.address = options.address.or(self.guard.policy.server_address());
         let asked = Asked::Listen(AtomicU16::new(request.port()));
-        let request = request
-            .with_options(options)
-            .without_gates()
-            .with_gate(RequestGate::issue(&self.guard, asked));
+        let gate = RequestGate::issue(&self.guard, asked);
+        let request = request.with_options(options).without_gates();
+        let request = request.with_gate(gate.clone());
         let request = around.into_iter().fold(request, ListenRequest::with_gate);
         let server = self.inner.listen_with(request).await?;
+        if let Err(unwatched) = gate.watches() {
+            server.close();
+            return Err(unwatched);
+        }
         // As for a socket, and with the port that is bound, should nobody have asked about it.
         let port = server.local_port();
         if let Err(refused) = self.guard.decide_again(Ask::Listen { port }) {
@@ -242,6 +250,8 @@ impl Judged {
 struct RequestGate {
     guard: Arc<Guard>,
     asked: Asked,
+    /// It was given a control, without which nothing could be taken back.
+    watches: AtomicBool,
 }
 
 /// What the request is for.
@@ -255,11 +265,22 @@ enum Asked {
 }
 
 impl RequestGate {
-    fn issue(guard: &Arc<Guard>, asked: Asked) -> Arc<dyn Gate> {
+    fn issue(guard: &Arc<Guard>, asked: Asked) -> Arc<RequestGate> {
         Arc::new(RequestGate {
             guard: guard.clone(),
             asked,
+            watches: AtomicBool::new(false),
         })
+    }
+
+    /// Fails if something below the guard has left this gate out of the request (PERM-21).
+    fn watches(&self) -> Result<(), Error> {
+        match self.watches.load(SeqCst) {
+            true => Ok(()),
+            false => Err(not_supported(
+                "the gates of a request with it, as it should",
+            )),
+        }
     }
 }
 
@@ -291,6 +312,7 @@ impl Gate for RequestGate {
     }
 
     fn watch(&self, it: Weak<dyn Control>) -> Arc<dyn Meter> {
+        self.watches.store(true, SeqCst);
         let ask = match &self.asked {
             Asked::Open { host, port } => Ask::Open {
                 host: host.clone(),
