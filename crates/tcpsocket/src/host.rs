@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::{Error, ErrorName};
+use crate::{Error, ErrorName, canonical_ip};
 
 /// The host of an [`OpenRequest`](crate::OpenRequest): a name, or the text of an address.
 ///
@@ -163,22 +163,6 @@ impl Host {
             Kind::Literal { zone: Some(at), .. } => Some(&self.canonical[at..]),
             _ => None,
         }
-    }
-}
-
-/// An IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`) as IPv4; any other address as it is.
-///
-/// Every address shown to a [`Gate`](crate::Gate) has gone through this, so that one rule for `127.0.0.0/8` holds for
-/// all its spellings.
-///
-/// ```
-/// let mapped = "::ffff:10.0.0.1".parse().unwrap();
-/// assert_eq!(tcpsocket::canonical_ip(mapped).to_string(), "10.0.0.1");
-/// ```
-pub fn canonical_ip(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V6(it) => it.to_ipv4_mapped().map_or(ip, IpAddr::V4),
-        IpAddr::V4(_) => ip,
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![doc = include_str!("../README.md")]
 
+mod address;
 mod capabilities;
 mod error;
 mod event;
@@ -20,6 +21,7 @@ mod state;
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
 
+pub use crate::address::{canonical_ip, is_public};
 pub use crate::capabilities::Capabilities;
 pub use crate::error::{Error, ErrorClass, ErrorName, UnknownErrorName};
 pub use crate::event::{Close, Data, Event, ServerEvent};
@@ -28,7 +30,7 @@ pub use crate::ext::{
 };
 pub use crate::gate::{Control, Gate, Meter, NoMeter, Resolver};
 pub use crate::handlers::{Handlers, ServerHandlers};
-pub use crate::host::{Host, canonical_ip};
+pub use crate::host::Host;
 pub use crate::options::{ListenRequest, OpenRequest, ServerSocketOptions, SocketOptions};
 pub use crate::provider::SocketProvider;
 pub use crate::security::{Secure, Security};

@@ -251,12 +251,6 @@ impl OpenRequest {
         self
     }
 
-    /// Drops the resolver: for a host that looks names up itself.
-    pub fn without_resolver(mut self) -> OpenRequest {
-        self.resolver = None;
-        self
-    }
-
     /// Whom to reach.
     pub fn host(&self) -> &Host {
         &self.host
