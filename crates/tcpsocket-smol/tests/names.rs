@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use smol::Timer;
 use tcpsocket::{
     Error, ErrorName, Event, Host, OpenRequest, ReadyState, Resolver, SocketOptions,
     SocketProvider, TcpSocket, TcpSocketExt, async_trait,
@@ -30,26 +31,47 @@ ip link set bottom up
 ip addr add 192.0.2.1/24 dev hole
 ip addr add 2001:db8::1/64 dev hole nodad
 ip route add unreachable 198.51.100.0/24
-echo 'hosts: files' > "$DIRECTORY/nsswitch.conf"
+echo "hosts: $SOURCES" > "$DIRECTORY/nsswitch.conf"
 echo '127.0.0.1 one.test' > "$DIRECTORY/hosts"
+printf 'nameserver %s\noptions timeout:2 attempts:1\n' "$SERVER" > "$DIRECTORY/resolv.conf"
+[ "$SOURCES" = files ] || mount --bind "$DIRECTORY/resolv.conf" "$(readlink -f /etc/resolv.conf)"
 mount --bind "$DIRECTORY/nsswitch.conf" /etc/nsswitch.conf
 mount --bind "$DIRECTORY/hosts" /etc/hosts
 exec "$0" "$@"
 "#;
 
+/// Where names are looked up.
+#[derive(Clone, Copy)]
+enum Names {
+    /// In a file.
+    File,
+    /// At this name server.
+    Server(&'static str),
+}
+
 /// Runs this very test again in a namespace, unless it is there already.
 fn in_namespace(test: &str, body: impl FnOnce()) {
+    in_namespace_with(Names::File, test, body);
+}
+
+fn in_namespace_with(names: Names, test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
     }
     let directory = std::env::temp_dir().join(format!("tcpsocket-{}-{test}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
+    let (sources, server) = match names {
+        Names::File => ("files", "127.0.0.1"),
+        Names::Server(server) => ("dns", server),
+    };
     let output = Command::new("unshare")
         .args(["--map-root-user", "--net", "--mount", "sh", "-c", NETWORK])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "1")
         .env("DIRECTORY", &directory)
+        .env("SOURCES", sources)
+        .env("SERVER", server)
         .output()
         .expect("unshare, of util-linux, makes the namespace");
     let _ = std::fs::remove_dir_all(&directory);
@@ -151,10 +173,14 @@ fn all_addresses_black_holed_is_one_timeout() {
             run(&mut || {
                 let (net, resolver) = (net.clone(), Fixed::new(&hole));
                 Box::pin(async move {
-                    let begun = Instant::now();
+                    let (before, begun) = (sockets(), Instant::now());
                     let socket = open(&net, "hole.test", 80, Some(resolver));
+                    // No attempt is cut off by a later one, nor any before the timeout.
+                    while sockets() < before + 3 {
+                        assert!(begun.elapsed() < Duration::from_millis(990));
+                        Timer::after(Duration::from_millis(5)).await;
+                    }
                     assert_eq!(fails(&*socket).await, ErrorName::NetworkTimeout);
-                    // No attempt is cut off early: it is the whole timeout.
                     assert!(begun.elapsed() >= Duration::from_secs(1));
                 })
             });
@@ -208,6 +234,64 @@ fn every_name_of_a_failed_open_has_its_cause() {
             }
         });
     });
+}
+
+#[test]
+fn a_resolver_without_an_answer_is_a_failure_of_the_network() {
+    // Nobody serves names there.
+    let names = Names::Server("127.0.0.1");
+    let test = "a_resolver_without_an_answer_is_a_failure_of_the_network";
+    in_namespace_with(names, test, || {
+        providers(|net, run| {
+            run(&mut || {
+                let net = net.clone();
+                Box::pin(async move {
+                    let socket = open(&net, "one.test", 80, None);
+                    let error = failure(&*socket).await;
+                    assert_eq!(error.name(), ErrorName::Network, "{error}");
+                    assert!(error.message().contains("no answer"), "{error}");
+                })
+            });
+        });
+    });
+}
+
+#[test]
+fn lookups_are_bounded_and_nobody_waits_for_one_that_was_given_up() {
+    let names = Names::Server("192.0.2.9");
+    let test = "lookups_are_bounded_and_nobody_waits_for_one_that_was_given_up";
+    in_namespace_with(names, test, || {
+        let net = Smol::new();
+        smol::block_on(async {
+            let begun = Instant::now();
+            let all: Vec<_> = (0..40)
+                .map(|n| open(&net, &format!("n{n}.test"), 80, None))
+                .collect();
+            while lookups() < 16 {
+                assert!(begun.elapsed() < Duration::from_secs(20));
+                Timer::after(Duration::from_millis(1)).await;
+            }
+            // One is still being looked up, another still in line.
+            for given_up in [&all[0], &all[39]] {
+                given_up.close();
+                let event = given_up.next_event().await;
+                assert!(matches!(event, Some(Event::Close(close)) if close.clean));
+            }
+            assert!(lookups() <= 16);
+            for socket in &all[1..39] {
+                assert_eq!(fails(&**socket).await, ErrorName::NetworkTimeout);
+                assert!(lookups() <= 16);
+            }
+            net.idle().await;
+        });
+    });
+}
+
+/// The threads in which the system looks something up.
+fn lookups() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = tasks.flat_map(|it| std::fs::read_to_string(it.path().join("comm")));
+    names.filter(|it| it.starts_with("blocking")).count()
 }
 
 async fn fails(socket: &dyn TcpSocket) -> ErrorName {
