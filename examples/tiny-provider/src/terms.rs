@@ -42,7 +42,8 @@ impl Terms {
     pub(crate) fn apply(&self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(self.no_delay)?;
         if let Some(idle) = self.keep_alive {
-            let idle = idle.max(Duration::from_secs(1));
+            // What Linux takes (OPT-10).
+            let idle = Duration::from_secs(idle.as_secs().clamp(1, 32_767));
             SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
         }
         Ok(())
