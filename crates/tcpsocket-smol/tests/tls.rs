@@ -4,6 +4,7 @@ mod common;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -398,4 +399,59 @@ fn every_way_of_running_fails_safely() {
         run(*way, |net| Box::pin(without_roots(net)));
         run(*way, |net| Box::pin(a_peer_that_stalls(net)));
     }
+}
+
+/// Reading the platform's roots may take for ever, on a file system that is stuck. Here they are in a pipe that nobody writes to.
+#[test]
+fn roots_that_do_not_come_end_by_the_connect_timeout() {
+    const INSIDE: &str = "TCPSOCKET_STUCK_ROOTS";
+    let test = "roots_that_do_not_come_end_by_the_connect_timeout";
+    if std::env::var_os(INSIDE).is_none() {
+        let pipe = std::env::temp_dir().join(format!("tcpsocket-{}-roots", std::process::id()));
+        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let inside = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(INSIDE, "1")
+            .env("SSL_CERT_FILE", &pipe)
+            .env_remove("SSL_CERT_DIR")
+            .output();
+        let _ = std::fs::remove_file(&pipe);
+        let inside = inside.unwrap();
+        let said = String::from_utf8_lossy(&inside.stderr);
+        assert!(inside.status.success(), "{said}");
+        return;
+    }
+    for implicit in [true, false] {
+        for way in [Way::OurLoop, Way::SmolBlockOn { spawner: false }] {
+            run(way, move |net| Box::pin(stuck_roots(net, implicit)));
+        }
+    }
+}
+
+async fn stuck_roots(net: Smol, implicit: bool) {
+    const LIMIT: Duration = Duration::from_millis(200);
+    let net = net.with_tls(Client::new(Trust::platform()));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    let options = SocketOptions::new()
+        .connect_timeout(LIMIT)
+        .use_secure_transport(implicit);
+    let begun = Instant::now();
+    let socket = net.open("127.0.0.1", to.port(), options).unwrap();
+    if !implicit {
+        assert!(matches!(socket.next_event().await, Some(Event::Open)));
+        socket.upgrade_to_secure().unwrap();
+    }
+    match socket.next_event().await {
+        Some(Event::Error(error)) => {
+            assert_eq!(error.name(), ErrorName::NetworkTimeout, "{error}");
+            assert!(error.message().contains("authorities"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let took = begun.elapsed();
+    assert!(took >= LIMIT && took < Duration::from_secs(10), "{took:?}");
+    assert!(matches!(socket.next_event().await, Some(Event::Close(close)) if !close.clean));
+    drop(listener);
 }
