@@ -49,7 +49,7 @@ pub(crate) struct Open {
     /// An IPv6 address is written without brackets, a link-local one with its zone: fe80::1%eth0.
     pub(crate) host: String,
     /// The port to reach, 1 to 65535.
-    #[arg(value_parser = port_to_reach)]
+    #[arg(value_parser = port_to_reach, allow_negative_numbers = true)]
     pub(crate) port: u16,
     /// TLS from the first byte, as in HTTPS or IMAPS.
     ///
@@ -74,8 +74,8 @@ pub(crate) struct Open {
     /// Give up when there is no connection after so many seconds [default: 30].
     ///
     /// Looking the name up and --tls count. With --starttls, what is said in clear counts, and the handshake after it may
-    /// take as long again. Fractions are fine.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    /// take as long again. More than 0 and at most 86400 (a day); fractions are fine.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) connect_timeout: Option<Duration>,
     /// When the input ends, send what is left and close.
     ///
@@ -95,12 +95,12 @@ pub(crate) struct Listen {
     /// The port to listen on, 1 to 65535, or 0 to have one chosen.
     ///
     /// Standard error tells which one it is.
-    #[arg(value_parser = port)]
+    #[arg(value_parser = port, allow_negative_numbers = true)]
     pub(crate) port: u16,
     /// The address to listen on.
     ///
     /// 0.0.0.0 and :: are all addresses of this machine, reachable by whoever can reach it.
-    #[arg(long, default_value = "127.0.0.1")]
+    #[arg(long, default_value = "127.0.0.1", value_parser = address, value_hint = clap::ValueHint::Other)]
     pub(crate) address: IpAddr,
     /// When a connection has ended, wait for the next one.
     #[arg(long)]
@@ -136,12 +136,28 @@ fn port_to_reach(text: &str) -> Result<u16, String> {
     }
 }
 
+fn address(text: &str) -> Result<IpAddr, String> {
+    match text.parse() {
+        Ok(address) => Ok(address),
+        Err(_) if text.contains('%') => {
+            Err("an address with a zone cannot be listened at; :: is all of them".into())
+        }
+        Err(_) if text.starts_with('[') => {
+            Err("an IPv6 address is written without brackets".into())
+        }
+        Err(_) => Err("not an address, such as 127.0.0.1 or ::1; names are not looked up".into()),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let number = text.parse().ok().filter(|it: &f64| !it.is_nan());
+    let number = number.ok_or("not a number")?;
     match Duration::try_from_secs_f64(number) {
-        Ok(time) if time.is_zero() => Err("no time at all".into()),
-        Ok(time) if time <= LONGEST => Ok(time),
-        _ => Err(format!("not between 0 and {}", LONGEST.as_secs())),
+        Ok(time) if !time.is_zero() && time <= LONGEST => Ok(time),
+        _ => Err(format!(
+            "must be more than 0 and at most {} seconds (a day)",
+            LONGEST.as_secs()
+        )),
     }
 }
 

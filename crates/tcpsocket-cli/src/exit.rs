@@ -27,7 +27,7 @@ pub(crate) const CODES: &[(Exit, &str)] = &[
     ),
     (
         Exit::Broken,
-        "the connection broke, or the network (NetworkError, NetworkInterruptError)",
+        "broken, cut short, or not understood (NetworkError, NetworkInterruptError)",
     ),
     (Exit::NotAllowed, "not allowed (NotAllowedError)"),
     (Exit::NoSuchName, "no such name (DomainNotFoundError)"),
@@ -99,6 +99,12 @@ impl Failure {
         Failure::Socket(Error::new(ErrorName::NetworkInterrupt, message))
     }
 
+    /// The peer has closed the connection, and the input has more.
+    pub(crate) fn unsent() -> Failure {
+        let message = "the peer closed the connection before all of the input was sent";
+        Failure::Socket(Error::new(ErrorName::NetworkInterrupt, message))
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Failure::Socket(error) => error.name().into(),
@@ -159,6 +165,7 @@ mod tests {
         let broken = || io::Error::from(io::ErrorKind::Other);
         let failures = [
             Failure::cut_off(),
+            Failure::unsent(),
             Failure::Checks(1),
             Failure::Local("writing", broken()),
         ];

@@ -18,8 +18,10 @@ pub(crate) const OPEN: Page = Page {
     command: "open",
     notes: &[
         "The connection stays until the peer closes it, also when the input ends: many protocols answer later. \
-         --close-on-eof ends it with the input instead. There is no half-close: to close is to stop reading too.",
-        "Nothing is read ahead of a peer or of an output that is slow. A transfer of more than two seconds shows on \
+         --close-on-eof ends it with the input instead. There is no half-close: to close is to stop reading too. Exit code 0 \
+         then means that the operating system has all of it; a peer that resets the connection later is not told.",
+        "Nothing is read of the input before there is a connection, and no more than 192 KiB ahead of a peer that is slow; \
+         nothing of the network ahead of an output that is full. A transfer of more than two seconds shows on \
          standard error how far it is, if that is a terminal that shows nothing else.",
         "The host must be a name or an address, the port a number; neither is guessed from a URL or from the name of a \
          service.",
@@ -38,7 +40,7 @@ pub(crate) const OPEN: Page = Page {
             "tcpsocket open --starttls smtp mail.example.org 587",
         ),
         (
-            "See whether a server speaks HTTP/2, and what its certificate is worth",
+            "See whether a server is trusted and speaks HTTP/2",
             "tcpsocket open --tls --alpn h2 --trace --close-on-eof example.org 443 < /dev/null",
         ),
         (
@@ -56,7 +58,8 @@ pub(crate) const LISTEN: Page = Page {
     command: "listen",
     notes: &[
         "Only this machine can connect, unless --address says more. A port below 1024 needs the operating system's leave.",
-        "One connection is served at a time, others wait. Without --keep there is one, and the command ends with it.",
+        "One connection is served at a time, others wait. Without --keep there is one, and the command ends with it. A client \
+         that ends its direction ends the connection: there is no half-close.",
         "With --keep, what is read from the input goes to whoever is connected; once it has ended, peers are only listened \
          to. A connection that fails is reported on standard error, and the next one is waited for. The command ends when \
          its output is gone, or when you interrupt it (Ctrl-C).",

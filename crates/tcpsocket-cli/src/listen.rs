@@ -46,8 +46,10 @@ async fn serve(
         let peer = format!("{} port {}", socket.host(), socket.port());
         match session::run(socket, pipes, false).await {
             Ok(Ended::OutputGone) => break,
+            Ok(Ended::Unsent) if !wanted.keep => return Err(Failure::unsent()),
             ended if !wanted.keep => return ended.map(drop),
-            Ok(Ended::Closed) => {}
+            // What is left of the input is for the next one.
+            Ok(Ended::Closed | Ended::Unsent) => {}
             // One peer's failure is not the next one's.
             Err(failure) => say(&format_args!("{failure} ({peer})")),
         }

@@ -21,7 +21,10 @@ use crate::exit::{Exit, Failure};
 
 fn main() -> ExitCode {
     let outcome = match Args::parse().command {
-        Command::Demo => runtime::run(async |net| demo::run(net, &mut std::io::stdout()).await),
+        Command::Demo => {
+            let played = runtime::run(async |net| demo::run(net, &mut io::stdout()).await);
+            played.map(unless_the_reader_left)
+        }
         Command::Open(wanted) => open::client(&wanted).and_then(|client| {
             runtime::run_with(client, async |net| open::run(&*net, &wanted).await)
         }),
@@ -42,14 +45,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints what was generated. That the reader left early is no failure: it had what it wanted.
+/// Prints what was generated.
 fn print(text: &[u8]) -> Result<(), Failure> {
     let mut to = io::stdout();
-    match to.write_all(text).and_then(|()| to.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::Local("cannot write the output", error))
-        }
-        _ => Ok(()),
+    let printed = to.write_all(text).and_then(|()| to.flush());
+    unless_the_reader_left(printed.map_err(|it| Failure::Local("cannot write the output", it)))
+}
+
+/// That the reader left early is no failure: it had what it wanted.
+fn unless_the_reader_left(outcome: Result<(), Failure>) -> Result<(), Failure> {
+    match outcome {
+        Err(Failure::Local(_, error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
 }
 

@@ -146,7 +146,8 @@ fn exit_status(page: &mut Roff) {
     }
     paragraph(
         page,
-        "A failure is one line on standard error; one of a connection begins with the name of its error.",
+        "A failure is a line on standard error that begins with \"tcpsocket: \", one of a connection then with the name of its \
+         error. What is wrong with the arguments takes some lines and begins with \"error: \".",
     );
 }
 

@@ -13,7 +13,7 @@ use tcpsocket_tls::{Client, Trust};
 
 use crate::args;
 use crate::exit::Failure;
-use crate::session::{self, Pipes};
+use crate::session::{self, Ended, Pipes};
 use crate::trace::{self, Traced};
 
 /// What an implementation takes if nothing is said (OPT-3).
@@ -61,7 +61,10 @@ pub(crate) async fn run(net: &dyn SocketProvider, wanted: &args::Open) -> Result
     let mut pipes = Pipes::start(wanted.trace)?;
     let ended = session::run(socket, &mut pipes, wanted.close_on_eof).await;
     let written = pipes.finish().await;
-    ended.and(written)
+    match ended? {
+        Ended::Unsent => Err(Failure::unsent()),
+        Ended::Closed | Ended::OutputGone => written,
+    }
 }
 
 /// Waits for `Open`, and says in clear what leads to TLS. The implementation bounds the one, and its handshake after the other;
@@ -87,7 +90,10 @@ async fn begin_tls(
             socket.host(),
             socket.port()
         );
-        Err(Error::new(ErrorName::NetworkTimeout, message))
+        let error = Error::new(ErrorName::NetworkTimeout, message);
+        // Before the words are given up, which ends the socket without a reason.
+        socket.abort(Some(error.clone()));
+        Err(error)
     };
     or(socket.starttls(protocol), late).await
 }

@@ -1,13 +1,18 @@
 //! Where the sockets of the command come from.
 
-use std::io;
+use std::future;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_io::Timer;
+use futures_lite::future::or;
 use tcpsocket::SocketProvider;
 use tcpsocket_smol::{Loop, Smol};
 use tcpsocket_tls::Client;
 
 use crate::exit::Failure;
+use crate::say;
 
 /// Runs `story` on a loop of our own, with sockets from it, and then waits until everything that it sent has left.
 pub(crate) fn run<T>(story: impl AsyncFnOnce(Arc<dyn SocketProvider>) -> T) -> Result<T, Failure> {
@@ -23,9 +28,20 @@ pub(crate) fn run_with<T>(
     let net = Smol::on(&own_loop).with_tls(client);
     Ok(own_loop.block_on(async {
         let outcome = story(Arc::new(net.clone())).await;
-        net.idle().await;
+        or(net.idle(), say_if_it_takes_long()).await;
         outcome
     }))
+}
+
+/// On a terminal, after a second: a wait without a word looks like a hang.
+async fn say_if_it_takes_long() {
+    Timer::after(Duration::from_secs(1)).await;
+    if io::stderr().is_terminal() {
+        say(
+            &"closed here; waiting until the peer has closed too, or its time is over (30 seconds)",
+        );
+    }
+    future::pending().await
 }
 
 fn cannot_start(error: io::Error) -> Failure {

@@ -57,6 +57,7 @@ pub fn listen_failed(at: impl Display, cause: io::Error) -> Error {
             ErrorName::NotAllowed,
             "the operating system does not let this process bind it",
         ),
+        ErrorKind::AddrNotAvailable => (ErrorName::Network, "this machine has no such address"),
         _ => (ErrorName::Network, "the operating system refused"),
     };
     Error::with_source(

@@ -152,7 +152,7 @@ fn message(host: &Host, cause: &rustls::Error) -> String {
         }
         Tls::InvalidCertificate(Cert::UnknownIssuer) => format!(
             "{of_host} was issued by nobody who is trusted here; if it is self-signed or comes from a private \
-             authority, add that to what is trusted"
+             authority, that has to be among what is trusted"
         ),
         Tls::InvalidCertificate(Cert::NotValidForNameContext { presented, .. }) => {
             format!("{of_host} is for {}, not for {host}", names(presented))
@@ -174,7 +174,11 @@ fn message(host: &Host, cause: &rustls::Error) -> String {
         Tls::InvalidCertificate(Cert::Other(other)) => {
             match other.0.downcast_ref::<webpki::Error>() {
                 Some(webpki::Error::CaUsedAsEndEntity) => format!(
-                    "{host} shows the certificate of an authority as its own; it needs one that was issued to it"
+                    "{host} shows the certificate of an authority as its own; it needs one that was issued to it, or \
+                     if it is self-signed one with basicConstraints CA:FALSE"
+                ),
+                Some(webpki::Error::UnsupportedCertVersion) => format!(
+                    "{of_host} is of X.509 version 1 or 2; it must be of version 3, with subjectAltName"
                 ),
                 _ => format!("{of_host} is not accepted: {}", other.0),
             }

@@ -97,7 +97,10 @@ impl Trust {
         match roots {
             Ok(roots) if roots.is_empty() => Err(Error::new(
                 ErrorName::InvalidAccess,
-                "the PEM text that was given holds no certificate",
+                format!(
+                    "the PEM text that was given holds no certificate{}",
+                    hint(pem)
+                ),
             )),
             Ok(roots) => self.and(roots),
             Err(cause) => Err(Error::with_source(
@@ -213,5 +216,16 @@ impl fmt::Debug for Trust {
             .field("store", &self.store)
             .field("added", &self.added.len())
             .finish()
+    }
+}
+
+/// What somebody may have given instead.
+fn hint(bytes: &[u8]) -> &'static str {
+    let has = |words: &[u8]| bytes.windows(words.len()).any(|it| it == words);
+    match bytes {
+        // A sequence whose length takes two bytes, as every certificate is.
+        [0x30, 0x82, ..] => "; it looks like DER, which `openssl x509 -inform DER` makes PEM of",
+        _ if has(b"PRIVATE KEY-----") => "; it is a private key, which belongs to the server alone",
+        _ => "",
     }
 }

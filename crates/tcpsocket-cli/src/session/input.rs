@@ -1,35 +1,91 @@
 //! Standard input, read by a thread of its own.
 
+use std::future;
 use std::io::{self, ErrorKind, Read};
 use std::thread;
+use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
+use async_io::Timer;
+use futures_lite::future::or;
 use tcpsocket::Bytes;
+
+use super::wait::{self, For};
 
 /// What one read may take: as much as a pipe holds.
 const CHUNK: usize = 64 * 1024;
 
-/// How many chunks are read ahead of the socket.
+/// How many chunks are read ahead of the socket, beside the one that is being read.
 const AHEAD: usize = 2;
 
-/// Starts reading. The channel is closed at the end of the input.
-///
-/// The thread is never joined: a read that waits for a human must not keep the process from ending.
-pub(super) fn start(from: impl Read + Send + 'static) -> io::Result<Receiver<io::Result<Bytes>>> {
-    let (to, chunks) = async_channel::bounded(AHEAD);
-    thread::Builder::new()
-        .name("input".into())
-        .spawn(move || copy(from, &to))?;
-    Ok(chunks)
+/// How long a read may take of what is there.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// The input, of which nothing is taken before there is a connection: whoever comes after us may want it.
+pub(super) struct Input {
+    chunks: Receiver<io::Result<Bytes>>,
+    /// Until reading begins.
+    to: Option<Sender<io::Result<Bytes>>>,
+    /// Taken, and not used.
+    kept: Option<io::Result<Bytes>>,
 }
 
-fn copy(mut from: impl Read, to: &Sender<io::Result<Bytes>>) {
+impl Input {
+    pub(super) fn new() -> Input {
+        let (to, chunks) = async_channel::bounded(AHEAD);
+        Input {
+            chunks,
+            to: Some(to),
+            kept: None,
+        }
+    }
+
+    /// Begins to read, if that was not done before.
+    ///
+    /// The thread is never joined: a read that waits for a human must not keep the process from ending.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        if let Some(to) = self.to.take() {
+            thread::Builder::new()
+                .name("input".into())
+                .spawn(move || copy(&to))?;
+        }
+        Ok(())
+    }
+
+    /// The next chunk; `None` at the end. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        match (self.kept.take(), &self.to) {
+            (Some(kept), _) => Some(kept),
+            (None, None) => self.chunks.recv().await.ok(),
+            (None, Some(_)) => future::pending().await,
+        }
+    }
+
+    /// Whether there is more that could be sent now. What only comes later, if it does, nobody can know of.
+    pub(super) async fn has_more(&mut self) -> bool {
+        let late = async {
+            Timer::after(MOMENT).await;
+            None
+        };
+        self.kept = or(self.next(), late).await;
+        matches!(self.kept, Some(Ok(_)))
+    }
+}
+
+fn copy(to: &Sender<io::Result<Bytes>>) {
+    let mut from = io::stdin().lock();
     let mut buffer = vec![0; CHUNK];
     loop {
         let chunk = match from.read(&mut buffer) {
             Ok(0) => return,
             Ok(len) => Ok(Bytes::copy_from_slice(&buffer[..len])),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                match wait::wait(For::Input, io::stdin()) {
+                    Ok(()) => continue,
+                    Err(_) => Err(error),
+                }
+            }
             Err(error) => Err(error),
         };
         let failed = chunk.is_err();

@@ -6,16 +6,17 @@
 mod input;
 mod output;
 mod progress;
+mod wait;
 
 use std::future;
 use std::io;
 use std::sync::Arc;
 
-use async_channel::Receiver;
 use futures_lite::future::or;
 use tcpsocket::{Bytes, Event, ReadyState, TcpSocket, TcpSocketExt};
 
 use crate::exit::Failure;
+use crate::session::input::Input;
 use crate::session::output::Output;
 use crate::session::progress::Progress;
 
@@ -24,17 +25,17 @@ const WRITING: &str = "cannot write the output";
 
 /// Standard input and output, for one connection or one after the other.
 pub(crate) struct Pipes {
-    input: Receiver<io::Result<Bytes>>,
+    input: Input,
     output: Output,
     progress: Progress,
 }
 
 impl Pipes {
-    /// Begins to read the input. Progress is not shown if standard error is `taken`.
+    /// Nothing is read before a connection is open. Progress is not shown if standard error is `taken`.
     pub(crate) fn start(taken: bool) -> Result<Pipes, Failure> {
         Ok(Pipes {
-            input: input::start(io::stdin()).map_err(|it| Failure::Local(READING, it))?,
-            output: output::start(io::stdout()).map_err(|it| Failure::Local(WRITING, it))?,
+            input: Input::new(),
+            output: output::start().map_err(|it| Failure::Local(WRITING, it))?,
             progress: Progress::new(!taken),
         })
     }
@@ -56,6 +57,8 @@ impl Pipes {
 pub(crate) enum Ended {
     /// The connection is closed.
     Closed,
+    /// The peer has closed it, and the input has more.
+    Unsent,
     /// Nobody reads our output any more.
     OutputGone,
 }
@@ -66,23 +69,25 @@ pub(crate) async fn run(
     pipes: &mut Pipes,
     close_on_eof: bool,
 ) -> Result<Ended, Failure> {
-    let sending = match socket.ready_state() {
-        ReadyState::Open => Sending::Going,
-        _ => Sending::NotYet,
-    };
-    let session = Session {
-        socket,
-        sending,
+    let mut session = Session {
+        sending: Sending::NotYet,
+        cut: false,
         pipes,
         close_on_eof,
         failure: None,
+        socket,
     };
+    if session.socket.ready_state() == ReadyState::Open {
+        session.begin();
+    }
     session.run().await
 }
 
 struct Session<'a> {
     socket: Arc<dyn TcpSocket>,
     sending: Sending,
+    /// The connection has ended, and the end of the input has not come.
+    cut: bool,
     pipes: &'a mut Pipes,
     close_on_eof: bool,
     failure: Option<Failure>,
@@ -117,6 +122,10 @@ impl Session<'_> {
         let ended = loop {
             match self.step().await {
                 Step::Event(Some(event)) => self.event(event),
+                // Its loss would be silent.
+                Step::Event(None) if self.cut && self.pipes.input.has_more().await => {
+                    break Ended::Unsent;
+                }
                 Step::Event(None) => break Ended::Closed,
                 Step::Input(chunk) => self.send(chunk),
                 Step::Room => {
@@ -132,26 +141,27 @@ impl Session<'_> {
     }
 
     /// The output comes first and the socket last: both others are bounded by it, so none can starve another.
-    async fn step(&self) -> Step {
-        let output = async {
-            match self.pipes.output.room().await {
+    async fn step(&mut self) -> Step {
+        let Pipes { input, output, .. } = self.pipes;
+        let room = async {
+            match output.room().await {
                 Ok(()) => Step::Room,
                 Err(output::Gone) => Step::OutputGone,
             }
         };
         let input = async {
             match self.sending {
-                Sending::Going => Step::Input(self.pipes.input.recv().await.ok()),
+                Sending::Going => Step::Input(input.next().await),
                 _ => future::pending().await,
             }
         };
         let event = async { Step::Event(self.socket.next_event().await) };
-        or(output, or(input, event)).await
+        or(room, or(input, event)).await
     }
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Open => self.sending = Sending::Going,
+            Event::Open => self.begin(),
             Event::Drain if self.sending == Sending::Full => self.sending = Sending::Going,
             Event::Data(data) => self.receive(data.into_bytes()),
             Event::Error(error) => {
@@ -159,12 +169,20 @@ impl Session<'_> {
                 self.keep_first(Err(error));
             }
             Event::Close(close) => {
+                self.cut = self.sending != Sending::Over;
                 self.sending = Sending::Over;
                 if !close.clean {
                     self.failure.get_or_insert_with(Failure::cut_off);
                 }
             }
             _ => {}
+        }
+    }
+
+    fn begin(&mut self) {
+        self.sending = Sending::Going;
+        if let Err(error) = self.pipes.input.begin() {
+            self.send(Some(Err(error)));
         }
     }
 

@@ -1,12 +1,14 @@
 //! Standard output, written by a thread of its own.
 
 use std::future;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::thread;
 
 use async_channel::{Receiver, Sender, TrySendError};
 use futures_lite::future::or;
 use tcpsocket::Bytes;
+
+use super::wait::{self, For};
 
 /// How many chunks, each of at most 256 KiB, may wait for the output.
 const AHEAD: usize = 16;
@@ -23,16 +25,25 @@ pub(super) struct Output {
 pub(super) struct Gone;
 
 /// Starts writing what is put in.
-pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<Output> {
+pub(super) fn start() -> io::Result<Output> {
     let (chunks, from) = async_channel::bounded(AHEAD);
     let (tell, ended) = async_channel::bounded(1);
+    // A write would notice too, but there may be nothing to write for long.
+    let watched = chunks.clone();
+    thread::Builder::new()
+        .name("output watch".into())
+        .spawn(move || {
+            if wait::wait(For::End, io::stdout()).is_ok() {
+                watched.close();
+            }
+        })?;
     thread::Builder::new()
         .name("output".into())
         .spawn(move || {
-            let written = copy(&from, to);
+            let written = copy(&from);
             // In this order, or the end could be seen before its cause.
             let _ = tell.try_send(written);
-            drop(from);
+            from.close();
         })?;
     Ok(Output {
         chunks,
@@ -41,12 +52,36 @@ pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<Output> {
     })
 }
 
-fn copy(from: &Receiver<Bytes>, mut to: impl Write) -> io::Result<()> {
+fn copy(from: &Receiver<Bytes>) -> io::Result<()> {
     while let Ok(chunk) = from.recv_blocking() {
-        to.write_all(&chunk)?;
-        to.flush()?;
+        write_all(&chunk)?;
     }
     Ok(())
+}
+
+/// Not by `Stdout`, which does not say how much of a write was done when it could do no more.
+#[cfg(unix)]
+fn write_all(mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(io::stdout(), bytes).map_err(io::Error::from) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                wait::wait(For::Room, io::stdout())?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn write_all(bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    let mut to = io::stdout().lock();
+    to.write_all(bytes)?;
+    to.flush()
 }
 
 impl Output {
@@ -98,7 +133,7 @@ impl Output {
             // If it is not taken, `ended` says why.
             let _ = self.chunks.send(chunk).await;
         }
-        drop(self.chunks);
+        self.chunks.close();
         let ended = self.ended.recv().await;
         match ended.unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked"))) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

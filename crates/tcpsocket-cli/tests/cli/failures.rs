@@ -18,7 +18,7 @@ fn bad_usage_is_2_and_says_what_is_wrong() {
         (&["open", "127.0.0.1"], "<PORT>"),
         (&["open", "127.0.0.1", "0"], "no peer can listen on port 0"),
         (&["open", "127.0.0.1", "65536"], "at most 65535"),
-        (&["open", "127.0.0.1", "-1"], "-1"),
+        (&["open", "127.0.0.1", "-1"], "a port is a number"),
         (&["open", "127.0.0.1", "http"], "a port is a number"),
         (&["open", "127.0.0.1", ""], "a port is a number"),
         (
@@ -56,11 +56,24 @@ fn bad_usage_is_2_and_says_what_is_wrong() {
         ),
         (
             &["open", "--connect-timeout", "0", "127.0.0.1", "1"],
-            "no time at all",
+            "more than 0 and at most 86400",
         ),
         (&["listen"], "<PORT>"),
         (&["listen", "http"], "a port is a number"),
-        (&["listen", "--address", "localhost", "0"], "--address"),
+        (
+            &["open", "--connect-timeout", "-1", "127.0.0.1", "1"],
+            "more than 0 and at most 86400",
+        ),
+        (
+            &["open", "--connect-timeout", "NaN", "127.0.0.1", "1"],
+            "not a number",
+        ),
+        (
+            &["listen", "--address", "localhost", "0"],
+            "names are not looked up",
+        ),
+        (&["listen", "--address", "[::1]", "0"], "without brackets"),
+        (&["listen", "--address", "fe80::1%lo", "0"], "with a zone"),
         (&["completions", "csh"], "bash"),
     ];
     for (case, says) in cases {
@@ -95,7 +108,7 @@ fn nothing_that_answers_is_4() {
     let port = at.port().to_string();
     let arguments = ["open", "--connect-timeout", "0.3", "127.0.0.1", &port];
     let ended = Running::start(arguments).end();
-    ended.assert_failed(4, "NetworkTimeoutError", "answered");
+    ended.assert_failed(4, "NetworkTimeoutError", &format!("127.0.0.1:{port}"));
 }
 
 /// `invalid` is reserved: no resolver knows a name in it (RFC 6761, 6.4).

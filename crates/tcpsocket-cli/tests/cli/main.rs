@@ -5,6 +5,7 @@ mod failures;
 mod listen;
 mod memory;
 mod open;
+mod pipes;
 mod pressure;
 mod secure;
 mod starttls;

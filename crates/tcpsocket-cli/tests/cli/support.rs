@@ -34,10 +34,19 @@ pub(crate) struct Ended {
 
 impl Running {
     pub(crate) fn start<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Running {
+        Running::start_with(arguments, Stdio::piped(), Stdio::piped())
+    }
+
+    /// The same with this input and output.
+    pub(crate) fn start_with<A: AsRef<OsStr>>(
+        arguments: impl IntoIterator<Item = A>,
+        stdin: impl Into<Stdio>,
+        stdout: impl Into<Stdio>,
+    ) -> Running {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tcpsocket"))
             .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -82,6 +91,11 @@ impl Running {
     pub(crate) fn all_output(&mut self) -> Receiver<Vec<u8>> {
         let stdout = self.stdout();
         in_background(move || read_all(stdout))
+    }
+
+    /// Ends it.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.child.kill();
     }
 
     pub(crate) fn id(&self) -> u32 {

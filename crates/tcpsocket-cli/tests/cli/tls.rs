@@ -169,7 +169,7 @@ fn a_file_that_holds_no_certificates_is_bad_usage() {
     for (file, says) in [
         ("/nosuch/file", "No such file"),
         ("/", "directory"),
-        (key.path(), "holds no certificate"),
+        (key.path(), "it is a private key"),
         (nothing.path(), "holds no certificate"),
         (broken.path(), "cannot be read"),
         (no_certificate.path(), "cannot be read"),

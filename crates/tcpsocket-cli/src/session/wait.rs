@@ -1,0 +1,39 @@
+//! Waiting for an input or an output that somebody else has set not to block: the flag belongs to whoever shares it.
+
+use std::io;
+
+#[cfg(unix)]
+use rustix::event::{PollFd, PollFlags, poll};
+#[cfg(unix)]
+use std::os::fd::AsFd;
+
+/// What is waited for.
+#[derive(Clone, Copy)]
+pub(super) enum For {
+    Input,
+    Room,
+    /// That nobody reads it any more. For a file that never happens.
+    End,
+}
+
+/// Blocks this thread. Fails where there is no such waiting.
+#[cfg(unix)]
+pub(super) fn wait(for_what: For, at: impl AsFd) -> io::Result<()> {
+    let flags = match for_what {
+        For::Input => PollFlags::IN,
+        For::Room => PollFlags::OUT,
+        For::End => PollFlags::empty(),
+    };
+    loop {
+        match poll(&mut [PollFd::new(&at, flags)], None) {
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) fn wait<T>(_for_what: For, _at: T) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
