@@ -80,7 +80,7 @@ pub(crate) struct Open {
     /// When the input ends, send what is left and close.
     ///
     /// Without this, the connection stays until the peer closes it. The interface has no half-close, so an answer that is
-    /// still on its way is not shown.
+    /// still on its way is not shown. Exit code 0 means that the operating system has all of it, not that the peer has.
     #[arg(long)]
     pub(crate) close_on_eof: bool,
     /// Print every call and every event on standard error.

@@ -1,5 +1,6 @@
 //! How the command ends: its exit codes, and the failures behind them.
 
+use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
@@ -8,7 +9,10 @@ use tcpsocket::{Error, ErrorName};
 
 /// What each code means, in lines that need no wrapping.
 pub(crate) const CODES: &[(Exit, &str)] = &[
-    (Exit::Fine, "fine"),
+    (
+        Exit::Fine,
+        "fine; the system has all input, and need not have delivered it yet",
+    ),
     (
         Exit::Other,
         "any other failure, such as a port in use (AddressInUseError)",
@@ -107,10 +111,18 @@ impl Failure {
 
     pub(crate) fn exit(&self) -> Exit {
         match self {
+            Failure::Socket(error) if is_no_address_of_ours(error) => Exit::Usage,
             Failure::Socket(error) => error.name().into(),
             Failure::Local(..) | Failure::Checks(_) => Exit::Other,
         }
     }
+}
+
+/// What `listen` was told to listen at. Its name is that of all else that the system refuses (SRV-14).
+fn is_no_address_of_ours(error: &Error) -> bool {
+    let cause = error.source().and_then(|it| it.downcast_ref::<io::Error>());
+    let kind = cause.map(io::Error::kind);
+    error.name() == ErrorName::Network && kind == Some(io::ErrorKind::AddrNotAvailable)
 }
 
 impl fmt::Display for Failure {

@@ -26,16 +26,15 @@ pub(crate) async fn run(net: &dyn SocketProvider, wanted: &args::Listen) -> Resu
         trace::header();
     }
     let mut pipes = Pipes::start(wanted.trace)?;
-    let outcome = serve(&*server, &mut pipes, wanted).await;
-    let written = pipes.finish().await;
-    outcome.and(written)
+    let ended = serve(&*server, &mut pipes, wanted).await;
+    pipes.finish(ended).await
 }
 
 async fn serve(
     server: &dyn TcpServerSocket,
     pipes: &mut Pipes,
     wanted: &args::Listen,
-) -> Result<(), Failure> {
+) -> Result<Ended, Failure> {
     while let Some(mut socket) = next(server, pipes).await? {
         if !wanted.keep {
             server.close();
@@ -45,16 +44,15 @@ async fn serve(
         }
         let peer = format!("{} port {}", socket.host(), socket.port());
         match session::run(socket, pipes, false).await {
+            ended if !wanted.keep => return ended,
             Ok(Ended::OutputGone) => break,
-            Ok(Ended::Unsent) if !wanted.keep => return Err(Failure::unsent()),
-            ended if !wanted.keep => return ended.map(drop),
             // What is left of the input is for the next one.
-            Ok(Ended::Closed | Ended::Unsent) => {}
+            Ok(Ended::Closed | Ended::Cut) => {}
             // One peer's failure is not the next one's.
             Err(failure) => say(&format_args!("{failure} ({peer})")),
         }
     }
-    Ok(())
+    Ok(Ended::OutputGone)
 }
 
 /// The next connection, as long as there is an output for it.

@@ -15,6 +15,7 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use tcpsocket_tls::Client;
 
 use crate::args::{Args, Command};
 use crate::exit::{Exit, Failure};
@@ -26,9 +27,15 @@ fn main() -> ExitCode {
             played.map(unless_the_reader_left)
         }
         Command::Open(wanted) => open::client(&wanted).and_then(|client| {
-            runtime::run_with(client, async |net| open::run(&*net, &wanted).await)
+            runtime::run_with(client, wanted.trace, async |net| {
+                open::run(&*net, &wanted).await
+            })
         }),
-        Command::Listen(wanted) => runtime::run(async |net| listen::run(&*net, &wanted).await),
+        Command::Listen(wanted) => {
+            runtime::run_with(Client::default(), wanted.trace, async |net| {
+                listen::run(&*net, &wanted).await
+            })
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "tcpsocket", &mut script);

@@ -13,7 +13,7 @@ use tcpsocket_tls::{Client, Trust};
 
 use crate::args;
 use crate::exit::Failure;
-use crate::session::{self, Ended, Pipes};
+use crate::session::{self, Pipes};
 use crate::trace::{self, Traced};
 
 /// What an implementation takes if nothing is said (OPT-3).
@@ -60,11 +60,7 @@ pub(crate) async fn run(net: &dyn SocketProvider, wanted: &args::Open) -> Result
     }
     let mut pipes = Pipes::start(wanted.trace)?;
     let ended = session::run(socket, &mut pipes, wanted.close_on_eof).await;
-    let written = pipes.finish().await;
-    match ended? {
-        Ended::Unsent => Err(Failure::unsent()),
-        Ended::Closed | Ended::OutputGone => written,
-    }
+    pipes.finish(ended).await
 }
 
 /// Waits for `Open`, and says in clear what leads to TLS. The implementation bounds the one, and its handshake after the other;

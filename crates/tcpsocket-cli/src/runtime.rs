@@ -16,30 +16,29 @@ use crate::say;
 
 /// Runs `story` on a loop of our own, with sockets from it, and then waits until everything that it sent has left.
 pub(crate) fn run<T>(story: impl AsyncFnOnce(Arc<dyn SocketProvider>) -> T) -> Result<T, Failure> {
-    run_with(Client::default(), story)
+    run_with(Client::default(), false, story)
 }
 
-/// The same with TLS by this client.
+/// The same with TLS by this client. A wait at the end is told if it is `traced`, or on a terminal.
 pub(crate) fn run_with<T>(
     client: Client,
+    traced: bool,
     story: impl AsyncFnOnce(Arc<dyn SocketProvider>) -> T,
 ) -> Result<T, Failure> {
     let own_loop = Loop::new().map_err(cannot_start)?;
     let net = Smol::on(&own_loop).with_tls(client);
     Ok(own_loop.block_on(async {
         let outcome = story(Arc::new(net.clone())).await;
-        or(net.idle(), say_if_it_takes_long()).await;
+        or(net.idle(), say_if_it_takes_long(traced)).await;
         outcome
     }))
 }
 
-/// On a terminal, after a second: a wait without a word looks like a hang.
-async fn say_if_it_takes_long() {
+/// After a second: a wait without a word looks like a hang.
+async fn say_if_it_takes_long(traced: bool) {
     Timer::after(Duration::from_secs(1)).await;
-    if io::stderr().is_terminal() {
-        say(
-            &"closed here; waiting until the peer has closed too, or its time is over (30 seconds)",
-        );
+    if traced || io::stderr().is_terminal() {
+        say(&"closed here; waiting until the peer has closed too, at most 30 seconds");
     }
     future::pending().await
 }

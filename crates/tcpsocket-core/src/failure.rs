@@ -87,6 +87,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_address_that_is_not_ours_is_told_so() {
+        let error = listen_failed("192.0.2.1:9", ErrorKind::AddrNotAvailable.into());
+        assert_eq!(error.name(), ErrorName::Network);
+        assert!(
+            error.message().contains("this machine has no such address"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_link_local_address_without_a_zone_is_told_what_it_lacks() {
         let hint = "a link-local address needs a zone";
         for (to, kind, hinted) in [

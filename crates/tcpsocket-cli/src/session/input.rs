@@ -26,8 +26,6 @@ pub(super) struct Input {
     chunks: Receiver<io::Result<Bytes>>,
     /// Until reading begins.
     to: Option<Sender<io::Result<Bytes>>>,
-    /// Taken, and not used.
-    kept: Option<io::Result<Bytes>>,
 }
 
 impl Input {
@@ -36,7 +34,6 @@ impl Input {
         Input {
             chunks,
             to: Some(to),
-            kept: None,
         }
     }
 
@@ -53,22 +50,20 @@ impl Input {
     }
 
     /// The next chunk; `None` at the end. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        match (self.kept.take(), &self.to) {
-            (Some(kept), _) => Some(kept),
-            (None, None) => self.chunks.recv().await.ok(),
-            (None, Some(_)) => future::pending().await,
+    pub(super) async fn next(&self) -> Option<io::Result<Bytes>> {
+        match self.to {
+            None => self.chunks.recv().await.ok(),
+            Some(_) => future::pending().await,
         }
     }
 
-    /// Whether there is more that could be sent now. What only comes later, if it does, nobody can know of.
-    pub(super) async fn has_more(&mut self) -> bool {
+    /// Whether there is more, which nobody takes any more. What only comes later, if it does, nobody can know of.
+    pub(super) async fn has_more(self) -> bool {
         let late = async {
             Timer::after(MOMENT).await;
             None
         };
-        self.kept = or(self.next(), late).await;
-        matches!(self.kept, Some(Ok(_)))
+        matches!(or(self.next(), late).await, Some(Ok(_)))
     }
 }
 

@@ -45,9 +45,14 @@ impl Pipes {
         self.output.gone().await;
     }
 
-    /// Waits until everything is written.
-    pub(crate) async fn finish(self) -> Result<(), Failure> {
+    /// Waits until everything is written. What the peer did not stay for is a failure: its loss would be silent.
+    pub(crate) async fn finish(self, ended: Result<Ended, Failure>) -> Result<(), Failure> {
+        let unsent = matches!(ended, Ok(Ended::Cut)) && self.input.has_more().await;
         let written = self.output.finish().await;
+        ended?;
+        if unsent {
+            return Err(Failure::unsent());
+        }
         written.map_err(|it| Failure::Local(WRITING, it))
     }
 }
@@ -57,8 +62,8 @@ impl Pipes {
 pub(crate) enum Ended {
     /// The connection is closed.
     Closed,
-    /// The peer has closed it, and the input has more.
-    Unsent,
+    /// The peer has closed it, and the end of the input had not come.
+    Cut,
     /// Nobody reads our output any more.
     OutputGone,
 }
@@ -122,10 +127,7 @@ impl Session<'_> {
         let ended = loop {
             match self.step().await {
                 Step::Event(Some(event)) => self.event(event),
-                // Its loss would be silent.
-                Step::Event(None) if self.cut && self.pipes.input.has_more().await => {
-                    break Ended::Unsent;
-                }
+                Step::Event(None) if self.cut => break Ended::Cut,
                 Step::Event(None) => break Ended::Closed,
                 Step::Input(chunk) => self.send(chunk),
                 Step::Room => {
@@ -141,8 +143,8 @@ impl Session<'_> {
     }
 
     /// The output comes first and the socket last: both others are bounded by it, so none can starve another.
-    async fn step(&mut self) -> Step {
-        let Pipes { input, output, .. } = self.pipes;
+    async fn step(&self) -> Step {
+        let Pipes { input, output, .. } = &*self.pipes;
         let room = async {
             match output.room().await {
                 Ok(()) => Step::Room,

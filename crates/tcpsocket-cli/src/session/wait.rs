@@ -16,7 +16,7 @@ pub(super) enum For {
     End,
 }
 
-/// Blocks this thread. Fails where there is no such waiting.
+/// Blocks this thread. Fails where there is no such waiting: on some systems, for a terminal.
 #[cfg(unix)]
 pub(super) fn wait(for_what: For, at: impl AsFd) -> io::Result<()> {
     let flags = match for_what {
@@ -25,7 +25,11 @@ pub(super) fn wait(for_what: For, at: impl AsFd) -> io::Result<()> {
         For::End => PollFlags::empty(),
     };
     loop {
-        match poll(&mut [PollFd::new(&at, flags)], None) {
+        let mut watched = [PollFd::new(&at, flags)];
+        match poll(&mut watched, None) {
+            Ok(_) if watched[0].revents().contains(PollFlags::NVAL) => {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
             Ok(_) => return Ok(()),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

@@ -86,6 +86,13 @@ fn bad_usage_is_2_and_says_what_is_wrong() {
     }
 }
 
+/// The address is kept for documentation (RFC 5737).
+#[test]
+fn an_address_that_this_machine_has_not_is_2() {
+    let ended = Running::start(["listen", "--address", "192.0.2.1", "0"]).end();
+    ended.assert_failed(2, "NetworkError", "this machine has no such address");
+}
+
 #[test]
 fn nobody_there_is_3() {
     let ended = Running::open(unused_port()).end();

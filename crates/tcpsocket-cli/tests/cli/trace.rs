@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc::channel;
 
-use crate::support::{Running, in_background, peer, read_all, unused_port, within};
+use crate::support::{DEADLINE, Running, in_background, peer, read_all, unused_port, within};
 
 /// A line of a trace.
 #[derive(Debug)]
@@ -113,6 +114,26 @@ fn close_on_eof_and_back_pressure_show() {
     }
     let end: Vec<(&str, &str)> = story(&told).into_iter().rev().take(2).collect();
     assert_eq!(end, [("closed", "Close, clean"), ("closing", "close")]);
+}
+
+#[test]
+fn a_wait_for_the_peer_to_close_is_told() {
+    let (go, wait) = channel::<()>();
+    let (port, served) = peer(move |mut stream| {
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        wait.recv_timeout(DEADLINE).unwrap();
+    });
+    let port = port.to_string();
+    let arguments = ["open", "--trace", "--close-on-eof", "127.0.0.1", &port];
+    let mut open = Running::start(arguments);
+    drop(open.stdin());
+    while !open
+        .next_said()
+        .contains("waiting until the peer has closed")
+    {}
+    go.send(()).unwrap();
+    within(&served, "the peer");
+    assert_eq!(open.end().code, Some(0));
 }
 
 #[test]
