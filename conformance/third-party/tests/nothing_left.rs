@@ -124,7 +124,8 @@ fn no_runner_outlives_its_race() {
     while let Ok(it) = TcpStream::connect_timeout(&at, Duration::from_millis(200)) {
         filling.push(it);
     }
-    let there = TcpListener::bind(any).expect("a port");
+    // The same port of another address: the whole of 127.0.0.0/8 is this machine.
+    let there = TcpListener::bind(SocketAddr::from(([127, 0, 0, 2], at.port()))).expect("the port");
     let two = Two([at, there.local_addr().expect("an address")]);
     let provider = ThirdParty::with_resolver(Arc::new(two));
     let opened = block_on(provider.connect("two.example", at.port(), SocketOptions::new()));
