@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tcpsocket::{BinaryType, Close, Data, Error, ErrorName, Event, MARK, ReadyState};
 
 use crate::connector::later;
-use crate::queue::Queue;
+use crate::queue::{Queue, Spent};
 
 /// How many bytes of unwanted input are read away after a close before the descriptor is given up: 64 MiB (CL-13).
 pub const DISCARD_LIMIT: u64 = 64 << 20;
@@ -317,6 +317,7 @@ impl Machine {
         } else {
             // It has ended and the caller has not been told yet: the same answer, and nowhere to go (TX-23).
             self.dropped += data.len();
+            self.queue.give_up(data);
         }
         Ok(sum <= MARK)
     }
@@ -610,6 +611,12 @@ impl Machine {
         std::mem::take(&mut self.dropped)
     }
 
+    /// Takes the payload that is not needed any more, to be dropped when no lock is held. The machine itself drops none: that could run
+    /// its owner's code, which may call this socket (LIFE-10).
+    pub fn take_spent(&mut self) -> Spent {
+        self.queue.take_spent()
+    }
+
     // ----- what the driver tells
 
     /// Something happened at `now`.
@@ -632,7 +639,13 @@ impl Machine {
                 }
                 self.made_progress(now);
             }
-            Input::WriteFailed(error) => self.write_failed(error),
+            Input::WriteFailed(error) => match self.inbound {
+                // What could not be written is our own goodbye, to a peer that has said its own (CL-19).
+                Inbound::Ended { .. } if self.finishing && self.queue.is_empty() => {
+                    self.shut_down = true;
+                }
+                _ => self.write_failed(error),
+            },
             Input::ReadDry => self.release_held(),
             Input::Ended { clean } => self.ended(clean),
             Input::ReadFailed(error) => {

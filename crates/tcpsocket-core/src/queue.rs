@@ -6,10 +6,29 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 /// A queue of chunks that are never copied and never empty.
+///
+/// A chunk may run its owner's code when it is dropped, so this drops none: what was written or given up waits at the front until
+/// [`take_spent`](Queue::take_spent).
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     chunks: VecDeque<Bytes>,
+    /// How many chunks at the front are spent.
+    spent: usize,
     len: usize,
+}
+
+/// Payload that was written or given up. Its drop may run the code of whoever made it, so let no lock be held then.
+#[derive(Debug, Default)]
+pub struct Spent {
+    first: Option<Bytes>,
+    more: VecDeque<Bytes>,
+}
+
+impl Spent {
+    /// Whether there is nothing to drop.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none() && self.more.is_empty()
+    }
 }
 
 impl Queue {
@@ -22,16 +41,44 @@ impl Queue {
     }
 
     pub(crate) fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
-            self.len += chunk.len();
-            self.chunks.push_back(chunk);
+        match chunk.is_empty() {
+            true => self.give_up(chunk),
+            false => {
+                self.len += chunk.len();
+                self.chunks.push_back(chunk);
+            }
+        }
+    }
+
+    /// Takes a chunk that will not be written.
+    pub(crate) fn give_up(&mut self, chunk: Bytes) {
+        self.chunks.insert(self.spent, chunk);
+        self.spent += 1;
+    }
+
+    /// What is to be dropped, without a lock.
+    pub(crate) fn take_spent(&mut self) -> Spent {
+        match std::mem::take(&mut self.spent) {
+            0 => Spent::default(),
+            // The usual case keeps the allocation.
+            1 => Spent {
+                first: self.chunks.pop_front(),
+                more: VecDeque::new(),
+            },
+            count => {
+                let live = self.chunks.split_off(count);
+                Spent {
+                    first: None,
+                    more: std::mem::replace(&mut self.chunks, live),
+                }
+            }
         }
     }
 
     /// Fills `out` with the front of the queue, `limit` bytes at most; returns how many slices and bytes that is.
     pub(crate) fn gather<'a>(&'a self, limit: usize, out: &mut [IoSlice<'a>]) -> (usize, usize) {
         let (mut slices, mut bytes) = (0, 0);
-        for (slot, chunk) in out.iter_mut().zip(&self.chunks) {
+        for (slot, chunk) in out.iter_mut().zip(self.chunks.range(self.spent..)) {
             let room = limit - bytes;
             if room == 0 {
                 break;
@@ -49,27 +96,31 @@ impl Queue {
         debug_assert!(count <= self.len, "more was written than was queued");
         self.len -= count.min(self.len);
         while count > 0 {
-            let Some(front) = self.chunks.front_mut() else {
+            let Some(front) = self.chunks.get_mut(self.spent) else {
                 return;
             };
             let step = front.len().min(count);
-            front.advance(step);
             count -= step;
-            if front.is_empty() {
-                self.chunks.pop_front();
+            match step == front.len() {
+                // As it is: an empty remainder might be another allocation's.
+                true => self.spent += 1,
+                false => front.advance(step),
             }
         }
     }
 
-    /// Drops everything; returns how many bytes that was.
+    /// Gives everything up; returns how many bytes that was.
     pub(crate) fn clear(&mut self) -> usize {
-        self.chunks = VecDeque::new();
+        self.spent = self.chunks.len();
         std::mem::take(&mut self.len)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
     use super::*;
 
     #[test]
@@ -91,5 +142,50 @@ mod tests {
         assert_eq!(&*out[0], b"efg");
         assert_eq!(queue.clear(), 4);
         assert!(queue.is_empty());
+        assert_eq!(queue.gather(usize::MAX, &mut [IoSlice::new(&[])]), (0, 0));
+    }
+
+    #[test]
+    fn nothing_is_dropped_but_by_whoever_takes_what_is_spent() {
+        struct Owner(Arc<AtomicUsize>);
+        impl AsRef<[u8]> for Owner {
+            fn as_ref(&self) -> &[u8] {
+                b"abc"
+            }
+        }
+        impl Drop for Owner {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, SeqCst);
+            }
+        }
+        let drops = Arc::new(AtomicUsize::new(0));
+        let chunk = || Bytes::from_owner(Owner(drops.clone()));
+        let mut queue = Queue::default();
+        for _ in 0..5 {
+            queue.push(chunk());
+        }
+        queue.push(Bytes::new());
+        queue.advance(4);
+        queue.give_up(chunk());
+        assert_eq!(queue.len(), 11);
+        assert_eq!(drops.load(SeqCst), 0);
+
+        // One written and one given up; the live ones keep their order.
+        drop(queue.take_spent());
+        assert_eq!(drops.load(SeqCst), 2);
+        let mut out = [IoSlice::new(&[]); 8];
+        assert_eq!(queue.gather(usize::MAX, &mut out), (4, 11));
+        assert_eq!((&*out[0], &*out[1]), (&b"bc"[..], &b"abc"[..]));
+
+        queue.advance(2);
+        let spent = queue.take_spent();
+        assert!(!spent.is_empty() && drops.load(SeqCst) == 2);
+        drop(spent);
+        assert_eq!(drops.load(SeqCst), 3);
+        assert_eq!(queue.clear(), 9);
+        assert_eq!(drops.load(SeqCst), 3);
+        drop(queue.take_spent());
+        assert_eq!(drops.load(SeqCst), 6);
+        assert!(queue.take_spent().is_empty());
     }
 }

@@ -1,21 +1,20 @@
-//! Asking the gates of a request (GATE-1, GATE-2).
+//! Asking the gates of a request (GATE-1, GATE-2), and questions that go on behind the call that asked them.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 
-use tcpsocket::{Error, ErrorName, Gate, Host};
+use parking_lot::Mutex;
+use tcpsocket::{Control, Error, ErrorName, Gate, Host, Meter};
 
-/// What was asked of gates and resolver, on its way: the addresses that may be dialled, and the time that is left for it.
-pub(crate) type Admission =
-    Pin<Box<dyn Future<Output = Result<(Vec<SocketAddr>, Duration), Error>> + Send>>;
+use crate::foreign;
 
 /// Asks every gate for the name.
 pub(crate) async fn name(gates: &[Arc<dyn Gate>], host: &Host, port: u16) -> Result<(), Error> {
     for gate in gates {
-        gate.name(host, port).await?;
+        foreign::gate(async { gate.name(host, port).await }, "a name").await?;
     }
     Ok(())
 }
@@ -28,8 +27,9 @@ pub(crate) async fn connect(
 ) -> Result<Vec<SocketAddr>, Error> {
     let mut admitted = all.clone();
     for gate in gates {
-        let allowed = gate.connect(host, &all).await?;
-        admitted.retain(|it| allowed.contains(it));
+        let answer = foreign::gate(async { gate.connect(host, &all).await }, "addresses");
+        let allowed = answer.await?;
+        admitted.retain(|address| allowed.contains(address));
     }
     match admitted.is_empty() {
         true => Err(Error::new(
@@ -43,7 +43,7 @@ pub(crate) async fn connect(
 /// Asks every gate whether a server may be bound.
 pub(crate) async fn bind(gates: &[Arc<dyn Gate>], at: SocketAddr) -> Result<(), Error> {
     for gate in gates {
-        gate.bind(at).await?;
+        foreign::gate(async { gate.bind(at).await }, "a bind").await?;
     }
     Ok(())
 }
@@ -54,8 +54,89 @@ pub(crate) async fn accept(
     local: SocketAddr,
     peer: SocketAddr,
 ) -> Result<(), Error> {
-    for gate in gates.iter() {
-        gate.accept(local, peer).await?;
+    for gate in &*gates {
+        foreign::gate(async { gate.accept(local, peer).await }, "a peer").await?;
     }
     Ok(())
+}
+
+/// Shows the control to every gate; the meters that they return (GATE-10).
+pub(crate) fn watch(
+    gates: &[Arc<dyn Gate>],
+    control: &Weak<dyn Control>,
+) -> Result<Vec<Arc<dyn Meter>>, Error> {
+    let watch = |gate: &Arc<dyn Gate>| {
+        foreign::call(|| gate.watch(control.clone())).map_err(|panic| {
+            foreign::forget(panic);
+            foreign::gate_panicked("a socket to watch")
+        })
+    };
+    gates.iter().map(watch).collect()
+}
+
+/// The future of a question.
+pub(crate) type Question<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+/// A question that a task polls, and that anybody may give up. No lock is held while foreign code runs.
+pub(crate) struct Asking<T>(Mutex<Slot<T>>);
+
+struct Slot<T> {
+    /// `None` while it is being polled, and in the end.
+    question: Option<Question<T>>,
+    task: Option<Waker>,
+    over: bool,
+}
+
+impl<T> Asking<T> {
+    pub(crate) fn new(question: Question<T>) -> Asking<T> {
+        Asking(Mutex::new(Slot {
+            question: Some(question),
+            task: None,
+            over: false,
+        }))
+    }
+
+    /// The answer, or `None` once the question was given up.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        let task = cx.waker().clone();
+        let (question, former) = {
+            let mut slot = self.0.lock();
+            match slot.over {
+                true => (None, Some(task)),
+                false => (slot.question.take(), slot.task.replace(task)),
+            }
+        };
+        drop(former);
+        let Some(mut question) = question else {
+            return Poll::Ready(None);
+        };
+        let answer = question.as_mut().poll(cx);
+        let mut slot = self.0.lock();
+        if answer.is_pending() && !slot.over {
+            slot.question = Some(question);
+            return Poll::Pending;
+        }
+        let given_up = std::mem::replace(&mut slot.over, true);
+        let task = slot.task.take();
+        drop(slot);
+        drop(task);
+        drop(question);
+        match answer {
+            Poll::Ready(answer) if !given_up => Poll::Ready(Some(answer)),
+            _ => Poll::Ready(None),
+        }
+    }
+
+    /// Nobody wants to know any more (GATE-6).
+    pub(crate) fn give_up(&self) {
+        let (question, task) = {
+            let mut slot = self.0.lock();
+            slot.over = true;
+            (slot.question.take(), slot.task.take())
+        };
+        foreign::contain(|| drop(question));
+        if let Some(task) = task {
+            foreign::contain(|| task.wake());
+        }
+    }
 }

@@ -6,15 +6,16 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Registry, Token};
+use parking_lot::{Condvar, Mutex};
 use slab::Slab;
 
-use crate::lock;
+use crate::foreign;
 use crate::source::{Ready, Source};
 
 /// An event loop for one thread, which runs one future and the sockets of every [`Smol::on`](crate::Smol::on) it.
@@ -79,11 +80,12 @@ impl Loop {
     /// Runs the future to its end, and meanwhile the sockets of this loop.
     ///
     /// If another thread is in `block_on` of the same loop, that thread drives the sockets and this one runs its future
-    /// only; when that thread leaves, this one takes over.
+    /// only; when that thread leaves, one of those that wait takes over.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         let awake = Arc::new(Awake {
             woken: AtomicBool::new(true),
+            thread: this_thread(),
             core: self.core.clone(),
         });
         let waker = Waker::from(awake.clone());
@@ -152,9 +154,9 @@ impl Core {
         interest: Interest,
         source: Weak<dyn Source>,
     ) -> io::Result<Registered> {
-        let token = lock(&self.sources).insert(source);
+        let token = self.sources.lock().insert(source);
         if let Err(error) = self.registry.register(io, Token(token), interest) {
-            lock(&self.sources).remove(token);
+            self.sources.lock().remove(token);
             return Err(error);
         }
         self.ensure_driven();
@@ -167,7 +169,7 @@ impl Core {
     pub(crate) fn set_timer(self: &Arc<Core>, at: Instant, source: Weak<dyn Source>) -> TimerKey {
         let key = TimerKey(at, self.timer_ids.fetch_add(1, SeqCst));
         let first = {
-            let mut timers = lock(&self.timers);
+            let mut timers = self.timers.lock();
             timers.insert(key, source);
             timers.first_key_value().map(|(key, _)| *key)
         };
@@ -179,7 +181,7 @@ impl Core {
     }
 
     pub(crate) fn cancel_timer(&self, key: TimerKey) {
-        lock(&self.timers).remove(&key);
+        self.timers.lock().remove(&key);
     }
 
     /// Whether this is the thread that flushes before it waits.
@@ -189,21 +191,20 @@ impl Core {
 
     /// Flushes the source before the loop waits next.
     pub(crate) fn put_off(&self, source: Arc<dyn Source>) {
-        lock(&self.put_off).push(source);
+        self.put_off.lock().push(source);
         if !self.is_this_thread() {
             self.unpark();
         }
     }
 
     pub(crate) fn flush(&self) {
-        let sources = std::mem::take(&mut *lock(&self.put_off));
-        for source in &sources {
-            source.flush();
-        }
-        // Keep the allocation for the next turn.
+        let sources = std::mem::take(&mut *self.put_off.lock());
+        // The allocation is kept for the next turn.
         let mut sources = sources;
-        sources.clear();
-        let mut list = lock(&self.put_off);
+        for source in sources.drain(..) {
+            foreign::contain(move || source.flush());
+        }
+        let mut list = self.put_off.lock();
         if list.capacity() == 0 {
             *list = sources;
         }
@@ -212,11 +213,11 @@ impl Core {
     /// One turn: flush, wait, dispatch.
     fn turn(&self, woken: &AtomicBool) {
         self.flush();
-        let mut guard = lock(&self.poll);
+        let mut guard = self.poll.lock();
         let (poll, events) = &mut *guard;
         self.parked.store(true, SeqCst);
         let nudged = self.nudged.swap(false, SeqCst);
-        let hurry = nudged || woken.load(SeqCst) || !lock(&self.put_off).is_empty();
+        let hurry = nudged || woken.load(SeqCst) || !self.put_off.lock().is_empty();
         let timeout = match hurry {
             true => Some(Duration::ZERO),
             false => self.until_timer(),
@@ -228,24 +229,24 @@ impl Core {
             debug_assert_eq!(error.kind(), io::ErrorKind::Interrupted);
             return;
         }
-        let mut due = std::mem::take(&mut *lock(&self.due));
+        let mut due = std::mem::take(&mut *self.due.lock());
         {
-            let sources = lock(&self.sources);
-            for event in events.iter().filter(|it| it.token() != WAKER) {
+            let sources = self.sources.lock();
+            for event in events.iter().filter(|event| event.token() != WAKER) {
                 let source = sources.get(event.token().0).and_then(Weak::upgrade);
-                due.extend(source.map(|it| (it, ready(event))));
+                due.extend(source.map(|source| (source, ready(event))));
             }
         }
         drop(guard);
         for (source, ready) in due.drain(..) {
-            source.ready(ready);
+            foreign::contain(move || source.ready(ready));
         }
-        *lock(&self.due) = due;
+        *self.due.lock() = due;
         self.fire_timers();
     }
 
     fn until_timer(&self) -> Option<Duration> {
-        let timers = lock(&self.timers);
+        let timers = self.timers.lock();
         let (key, _) = timers.first_key_value()?;
         // mio rounds down to milliseconds on some systems; one too early would spin.
         Some(key.0.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
@@ -254,14 +255,14 @@ impl Core {
     fn fire_timers(&self) {
         loop {
             let source = {
-                let mut timers = lock(&self.timers);
+                let mut timers = self.timers.lock();
                 match timers.first_entry() {
                     Some(entry) if entry.key().0 <= Instant::now() => entry.remove(),
                     _ => return,
                 }
             };
             if let Some(source) = source.upgrade() {
-                source.deadline();
+                foreign::contain(move || source.deadline());
             }
         }
     }
@@ -275,17 +276,25 @@ impl Core {
     }
 
     fn is_needed(&self) -> bool {
-        !lock(&self.sources).is_empty()
-            || !lock(&self.timers).is_empty()
-            || !lock(&self.put_off).is_empty()
+        !self.sources.lock().is_empty()
+            || !self.timers.lock().is_empty()
+            || !self.put_off.lock().is_empty()
     }
 
     // ----- who drives
 
+    /// The seat is free: a follower takes it, or the keeper.
+    fn hand_on(self: &Arc<Core>) {
+        self.seat_changed.notify_all();
+        if self.is_needed() {
+            self.ensure_driven();
+        }
+    }
+
     /// Makes sure that somebody drives: a thread of our own, if no `block_on` does.
     fn ensure_driven(self: &Arc<Core>) {
-        let mut seat = lock(&self.seat);
-        if seat.keeper || seat.holder != Holder::Nobody {
+        let mut seat = self.seat.lock();
+        if seat.keeper || seat.wanted > 0 || seat.holder != Holder::Nobody {
             return;
         }
         let core = self.clone();
@@ -298,13 +307,13 @@ impl Core {
         let never = AtomicBool::new(false);
         loop {
             {
-                let mut seat = lock(&self.seat);
+                let mut seat = self.seat.lock();
                 while seat.wanted > 0 || seat.holder == Holder::BlockOn {
                     if seat.holder == Holder::Keeper {
                         seat.holder = Holder::Nobody;
                         self.seat_changed.notify_all();
                     }
-                    seat = wait(&self.seat_changed, seat);
+                    self.seat_changed.wait(&mut seat);
                 }
                 if !self.is_needed() {
                     seat.holder = Holder::Nobody;
@@ -350,10 +359,10 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let source = lock(&self.core.sources).try_remove(self.token);
+        let source = self.core.sources.lock().try_remove(self.token);
         drop(source);
         // The keeper may be waiting for the last source to go.
-        if lock(&self.core.seat).holder == Holder::Keeper {
+        if self.core.seat.lock().holder == Holder::Keeper {
             self.core.unpark();
         }
     }
@@ -362,7 +371,7 @@ impl Drop for Registered {
 #[derive(Debug)]
 struct Seat {
     holder: Holder,
-    /// How many `block_on`s wait for the keeper to leave.
+    /// How many `block_on`s wait, and would rather drive: the keeper leaves the seat to them.
     wanted: usize,
     /// Whether the keeper's thread exists.
     keeper: bool,
@@ -392,12 +401,12 @@ impl<'a> Place<'a> {
             nested,
         };
         if !nested {
-            let mut seat = lock(&core.seat);
+            let mut seat = core.seat.lock();
             if seat.holder == Holder::Keeper {
                 seat.wanted += 1;
                 core.unpark();
                 while seat.holder == Holder::Keeper {
-                    seat = wait(&core.seat_changed, seat);
+                    core.seat_changed.wait(&mut seat);
                 }
                 seat.wanted -= 1;
             }
@@ -415,15 +424,26 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Waits until its future is woken, or the seat is free, and takes it then.
     fn wait_or_take(&mut self, woken: &AtomicBool) {
         let core = self.core;
-        let mut seat = lock(&core.seat);
+        let mut seat = core.seat.lock();
+        seat.wanted += 1;
         while !woken.load(SeqCst) {
             self.try_sit(&mut seat);
             if self.drives {
-                return;
+                break;
             }
-            seat = wait(&core.seat_changed, seat);
+            if seat.holder == Holder::Keeper {
+                core.unpark();
+            }
+            core.seat_changed.wait(&mut seat);
+        }
+        seat.wanted -= 1;
+        let nobody = seat.wanted == 0 && seat.holder == Holder::Nobody;
+        drop(seat);
+        if nobody {
+            core.hand_on();
         }
     }
 }
@@ -434,17 +454,16 @@ impl Drop for Place<'_> {
             return;
         }
         self.core.thread.store(NO_THREAD, SeqCst);
-        lock(&self.core.seat).holder = Holder::Nobody;
-        self.core.seat_changed.notify_all();
-        if self.core.is_needed() {
-            self.core.ensure_driven();
-        }
+        self.core.seat.lock().holder = Holder::Nobody;
+        self.core.hand_on();
     }
 }
 
 /// Wakes a `block_on`.
 struct Awake {
     woken: AtomicBool,
+    /// Its thread.
+    thread: usize,
     core: Arc<Core>,
 }
 
@@ -454,25 +473,24 @@ impl Wake for Awake {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.woken.swap(true, SeqCst) || self.core.is_this_thread() {
+        // Its own thread looks before it waits.
+        if self.woken.swap(true, SeqCst) || self.thread == this_thread() {
             return;
         }
-        self.core.unpark();
-        // A follower waits on the seat; taking its lock makes sure that it does already.
-        drop(lock(&self.core.seat));
-        self.core.seat_changed.notify_all();
+        if self.core.thread.load(SeqCst) == self.thread {
+            self.core.unpark();
+        } else {
+            // It follows, and waits on the seat; taking its lock makes sure that it does already. If it takes the seat
+            // instead, it looks once more before it waits for the kernel.
+            drop(self.core.seat.lock());
+            self.core.seat_changed.notify_all();
+        }
     }
 }
 
 /// A number for this thread: the address of something that it alone has.
 fn this_thread() -> usize {
     thread_local!(static MARK: u8 = const { 0 });
-    MARK.try_with(|it| std::ptr::from_ref(it).addr())
+    MARK.try_with(|mark| std::ptr::from_ref(mark).addr())
         .unwrap_or(NO_THREAD)
-}
-
-fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    condvar
-        .wait(guard)
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

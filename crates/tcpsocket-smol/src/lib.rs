@@ -3,6 +3,7 @@
 
 mod admission;
 mod event_loop;
+mod foreign;
 mod provider;
 mod resolver;
 mod scratch;
@@ -13,15 +14,6 @@ mod stream;
 mod sys;
 mod tls;
 
-use std::sync::{Mutex, MutexGuard};
-
 pub use crate::event_loop::Loop;
 pub use crate::provider::{Smol, Task};
 pub use crate::resolver::SystemResolver;
-
-/// A panic elsewhere leaves our state as it was before a call: every critical section is written so.
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-}

@@ -4,22 +4,26 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tcpsocket::{
-    Capabilities, Error, ErrorName, ListenRequest, OpenRequest, SocketProvider, TcpServerSocket,
-    TcpSocket,
+    Capabilities, Error, ErrorName, ListenRequest, MARK, OpenRequest, SocketProvider,
+    TcpServerSocket, TcpSocket,
 };
 use tcpsocket_tls::Client;
 
 use crate::event_loop::{Core, Loop};
-use crate::lock;
+use crate::foreign::{self, Panics};
 use crate::server;
 use crate::socket::{self, Inner};
 use crate::source::{Deadline, Hooks, Source};
+
+/// The most that the thread of our loop holds back for the end of a turn: 1 MiB (CL-4).
+const HELD_BACK: usize = 1 << 20;
 
 /// A future that a spawner is given.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -282,15 +286,18 @@ impl Shared {
 
     // ----- the tail of a turn
 
-    /// Whether a send of this turn may wait for those that follow it. `parked` says that somebody waits for events.
-    pub(crate) fn gathers(&self, parked: bool) -> bool {
+    /// How many bytes may wait for the sends that follow in this turn. `parked` says that somebody waits for events.
+    pub(crate) fn gathers(&self, parked: bool) -> usize {
         match &self.reactor {
-            Reactor::Loop(core) => core.is_this_thread(),
-            Reactor::AsyncIo => {
-                self.spawner.is_some()
+            Reactor::Loop(core) if core.is_this_thread() => HELD_BACK,
+            Reactor::AsyncIo
+                if self.spawner.is_some()
                     && !parked
-                    && !matches!(lock(&self.tail).flusher, Flusher::Dead)
+                    && !matches!(self.tail.lock().flusher, Flusher::Dead) =>
+            {
+                MARK as usize
             }
+            _ => 0,
         }
     }
 
@@ -300,7 +307,7 @@ impl Shared {
             core.put_off(socket);
             return;
         }
-        let mut tail = lock(&self.tail);
+        let mut tail = self.tail.lock();
         match std::mem::replace(&mut tail.flusher, Flusher::Awake) {
             Flusher::NotStarted => {
                 tail.sockets.push(socket);
@@ -328,10 +335,8 @@ impl Shared {
         match &self.reactor {
             Reactor::Loop(core) => core.flush(),
             Reactor::AsyncIo => {
-                let sockets = std::mem::take(&mut lock(&self.tail).sockets);
-                for socket in sockets {
-                    socket.flush();
-                }
+                let sockets = std::mem::take(&mut self.tail.lock().sockets);
+                flush_all(sockets);
             }
         }
     }
@@ -340,13 +345,13 @@ impl Shared {
 
     pub(crate) fn owe(&self, socket: Arc<Inner>) {
         let key = Arc::as_ptr(&socket).addr();
-        lock(&self.owed).sockets.insert(key, socket);
+        self.owed.lock().sockets.insert(key, socket);
     }
 
     /// The socket owes nothing any more. Returns what is to be dropped and woken once no lock is held.
     pub(crate) fn settle(&self, socket: &Inner) -> Settled {
         let key = std::ptr::from_ref(socket).addr();
-        let mut owed = lock(&self.owed);
+        let mut owed = self.owed.lock();
         let socket = owed.sockets.remove(&key);
         let waiting = match owed.sockets.is_empty() {
             true => std::mem::take(&mut owed.waiting),
@@ -357,12 +362,16 @@ impl Shared {
 
     fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.flush_tail();
-        let mut owed = lock(&self.owed);
+        if self.owed.lock().sockets.is_empty() {
+            return Poll::Ready(());
+        }
+        let waker = cx.waker().clone();
+        let mut owed = self.owed.lock();
         if owed.sockets.is_empty() {
             return Poll::Ready(());
         }
-        if !owed.waiting.iter().any(|it| it.will_wake(cx.waker())) {
-            owed.waiting.push(cx.waker().clone());
+        if !owed.waiting.iter().any(|known| known.will_wake(&waker)) {
+            owed.waiting.push(waker);
         }
         Poll::Pending
     }
@@ -370,9 +379,8 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let tail = self.tail.get_mut().unwrap_or_else(|it| it.into_inner());
-        if let Flusher::Asleep(flusher) = std::mem::take(&mut tail.flusher) {
-            flusher.wake();
+        if let Flusher::Asleep(flusher) = std::mem::take(&mut self.tail.get_mut().flusher) {
+            foreign::contain(|| flusher.wake());
         }
     }
 }
@@ -392,10 +400,10 @@ pub(crate) struct Settled {
 }
 
 impl Settled {
-    pub(crate) fn finish(self) {
-        drop(self.socket);
+    pub(crate) fn finish(self, panics: &mut Panics) {
+        panics.run(|| drop(self.socket));
         for waker in self.waiting {
-            waker.wake();
+            panics.run(|| waker.wake());
         }
     }
 }
@@ -413,18 +421,27 @@ impl Future for Flush {
             return Poll::Ready(());
         };
         loop {
+            // Wakers are cloned and dropped outside the lock.
+            let waker = cx.waker().clone();
             let sockets = {
-                let mut tail = lock(&shared.tail);
+                let mut tail = shared.tail.lock();
                 if tail.sockets.is_empty() {
-                    tail.flusher = Flusher::Asleep(cx.waker().clone());
+                    let former = std::mem::replace(&mut tail.flusher, Flusher::Asleep(waker));
+                    drop(tail);
+                    drop(former);
                     return Poll::Pending;
                 }
                 std::mem::take(&mut tail.sockets)
             };
-            for socket in sockets {
-                socket.flush();
-            }
+            flush_all(sockets);
         }
+    }
+}
+
+/// Flushes each of them, whatever the meter of another does.
+fn flush_all(sockets: Vec<Arc<Inner>>) {
+    for socket in sockets {
+        foreign::contain(move || socket.flush());
     }
 }
 
@@ -433,8 +450,8 @@ impl Drop for Flush {
         let Some(shared) = self.shared.upgrade() else {
             return;
         };
-        let old = std::mem::replace(&mut lock(&shared.tail).flusher, Flusher::Dead);
-        drop(old);
+        let former = std::mem::replace(&mut shared.tail.lock().flusher, Flusher::Dead);
+        foreign::contain(|| drop(former));
         shared.flush_tail();
     }
 }

@@ -1,28 +1,28 @@
 //! A listening socket.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use async_io::Async;
-use atomic_waker::AtomicWaker;
 use mio::Interest;
-use socket2::SockRef;
+use parking_lot::Mutex;
 use tcpsocket::{
     Control, Error, ErrorName, Gate, ListenRequest, Meter, ServerEvent, TcpServerSocket, TcpSocket,
     canonical_ip,
 };
 use tcpsocket_core::{Settings, listen_failed};
 
-use crate::admission;
+use crate::admission::{self, Asking};
 use crate::event_loop::Registered;
-use crate::lock;
+use crate::foreign;
 use crate::provider::{Reactor, Shared};
 use crate::socket;
 use crate::source::{Deadline, Hooks, Ready, Source};
@@ -32,7 +32,7 @@ use crate::sys::{self, Tuning};
 const BACKLOG: u32 = 128;
 /// The pause after `accept` failed for want of descriptors: at most ten calls a second (SRV-15).
 const PAUSE: Duration = Duration::from_millis(100);
-/// Peers about which gates are being asked at the same time. The others wait in the kernel's backlog.
+/// Peers about which gates are being asked, or that wait to be taken, at the same time. The others wait in the kernel's backlog.
 const ASKED_AT_ONCE: usize = 64;
 /// After so many connections without a pause, a poll yields to the other tasks of its thread.
 const CONNECTIONS_PER_RUN: u32 = 64;
@@ -49,7 +49,6 @@ struct Inner {
     _meters: Box<[Arc<dyn Meter>]>,
     settings: Settings,
     tuning: Tuning,
-    task: AtomicWaker,
     readable: AtomicBool,
     state: Mutex<State>,
 }
@@ -57,15 +56,21 @@ struct Inner {
 struct State {
     listener: Option<Listener>,
     failed: Option<Error>,
-    /// Peers that gates are being asked about. Empty while they are being polled.
-    asked: Vec<Asked>,
+    /// The waiting task's.
+    task: Option<Waker>,
+    /// Peers that gates are being asked about.
+    asked: Vec<Arc<Asked>>,
+    /// Peers that gates have admitted behind a poll.
+    admitted: VecDeque<Peer>,
     pause: Deadline,
     connections_in_run: u32,
 }
 
+/// A peer that a gate has not decided about at once.
 struct Asked {
-    peer: Peer,
-    answer: Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>,
+    /// `None` once it is decided, or nobody wants to know.
+    peer: Mutex<Option<Peer>>,
+    answer: Asking<()>,
 }
 
 struct Peer {
@@ -121,25 +126,33 @@ pub(crate) async fn listen(
         .map_err(failed)?;
 
     let settings = Settings::new(options.binary_type, false, options.linger);
-    let inner = Arc::new_cyclic(|me: &Weak<Inner>| Inner {
-        local_port: port,
-        me: me.clone(),
-        shared: shared.clone(),
-        hooks: shared.hooks(me),
-        _meters: gates.iter().map(|gate| gate.watch(me.clone())).collect(),
-        gates,
-        settings,
-        tuning,
-        task: AtomicWaker::new(),
-        readable: AtomicBool::new(false),
-        state: Mutex::new(State {
-            listener: None,
-            failed: None,
-            asked: Vec::new(),
-            pause: Deadline::None,
-            connections_in_run: 0,
-        }),
+    let mut watched = Ok(Vec::new());
+    let inner = Arc::new_cyclic(|me: &Weak<Inner>| {
+        let control: Weak<dyn Control> = me.clone();
+        watched = admission::watch(&gates, &control);
+        let meters = watched.as_mut().map(std::mem::take).unwrap_or_default();
+        Inner {
+            local_port: port,
+            me: me.clone(),
+            shared: shared.clone(),
+            hooks: shared.hooks(me),
+            _meters: meters.into(),
+            gates,
+            settings,
+            tuning,
+            readable: AtomicBool::new(false),
+            state: Mutex::new(State {
+                listener: None,
+                failed: None,
+                task: None,
+                asked: Vec::new(),
+                admitted: VecDeque::new(),
+                pause: Deadline::None,
+                connections_in_run: 0,
+            }),
+        }
     });
+    watched?;
     let listener = match &shared.reactor {
         Reactor::AsyncIo => {
             Listener::AsyncIo(Async::new_nonblocking(bound.into()).map_err(failed)?)
@@ -152,7 +165,7 @@ pub(crate) async fn listen(
             Listener::Loop(listener, registered)
         }
     };
-    lock(&inner.state).listener = Some(listener);
+    inner.state.lock().listener = Some(listener);
     Ok(Arc::new(Handle(inner)))
 }
 
@@ -162,13 +175,13 @@ impl Listener {
         #[cfg(test)]
         tests::ACCEPT_CALLS.fetch_add(1, SeqCst);
         let (stream, address) = match self {
-            Listener::AsyncIo(it) => {
-                let (stream, address) = it.get_ref().accept()?;
+            Listener::AsyncIo(listener) => {
+                let (stream, address) = listener.get_ref().accept()?;
                 stream.set_nonblocking(true)?;
                 (stream, address)
             }
-            Listener::Loop(it, _) => {
-                let (stream, address) = it.accept()?;
+            Listener::Loop(listener, _) => {
+                let (stream, address) = listener.accept()?;
                 (stream.into(), address)
             }
         };
@@ -194,48 +207,68 @@ impl Drop for Listener {
 impl Peer {
     /// Not a byte, and a reset (GATE-8).
     fn refuse(self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        sys::reset_on_close(&self.stream);
     }
 }
 
 impl Inner {
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
-        if let Some(event) = self.poll_asked(cx) {
-            return Poll::Ready(Some(event));
-        }
         let mut registered = false;
         loop {
-            match self.accept_one() {
-                Accepted::Peer(peer) if self.gates.is_empty() => {
-                    if let Some(event) = self.connected(peer) {
-                        return Poll::Ready(Some(event));
-                    }
-                }
-                Accepted::Peer(peer) => {
-                    self.ask(peer);
-                    if let Some(event) = self.poll_asked(cx) {
-                        return Poll::Ready(Some(event));
-                    }
-                }
-                Accepted::Skipped => {}
+            let admitted = match self.accept_one() {
+                Accepted::Admitted(peer) => Some(peer),
+                Accepted::Peer(peer) if self.gates.is_empty() => Some(peer),
+                Accepted::Peer(peer) => self.ask(peer),
+                Accepted::Skipped => None,
                 Accepted::Failed(error) => return Poll::Ready(Some(ServerEvent::Error(error))),
                 Accepted::Over => return Poll::Ready(None),
                 Accepted::Enough => {
-                    self.task.register(cx.waker());
+                    drop(self.state.lock().task.take());
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
                 Accepted::Nothing if registered => return Poll::Pending,
                 Accepted::Nothing => {
-                    self.task.register(cx.waker());
+                    self.register(cx);
                     registered = true;
+                    None
                 }
+            };
+            let Some(socket) = admitted.and_then(|peer| self.connected(peer)) else {
+                continue;
+            };
+            if self.state.lock().listener.is_some() {
+                return Poll::Ready(Some(ServerEvent::Connect(socket)));
             }
+            // Closed meanwhile, perhaps by a gate: what was not handed out is reset (SRV-12).
+            socket.abort(Some(Error::new(
+                ErrorName::NetworkInterrupt,
+                "the server was closed",
+            )));
         }
     }
 
+    /// Wakers are cloned, dropped and woken outside the lock: they are foreign code.
+    fn register(&self, cx: &Context<'_>) {
+        let waker = cx.waker().clone();
+        let former = self.state.lock().task.replace(waker);
+        drop(former);
+    }
+
+    fn wake(&self) {
+        let task = self.state.lock().task.take();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    fn forget_wait(&self) {
+        let task = self.state.lock().task.take();
+        drop(task);
+    }
+
     fn accept_one(&self) -> Accepted {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if let Some(error) = state.failed.take() {
             state.listener = None;
             return Accepted::Failed(error);
@@ -243,6 +276,7 @@ impl Inner {
         let State {
             listener,
             asked,
+            admitted,
             pause,
             connections_in_run,
             ..
@@ -250,6 +284,9 @@ impl Inner {
         let Some(accepting) = listener else {
             return Accepted::Over;
         };
+        if let Some(peer) = admitted.pop_front() {
+            return Accepted::Admitted(peer);
+        }
         let full = asked.len() >= ASKED_AT_ONCE;
         if full || pause.at().is_some() {
             *connections_in_run = 0;
@@ -293,89 +330,145 @@ impl Inner {
         }
     }
 
-    fn ask(&self, peer: Peer) {
-        let canonical = |it: SocketAddr| SocketAddr::new(canonical_ip(it.ip()), it.port());
+    /// Asks the gates about a peer; returns it if they admit it at once. A gate that waits is polled by a task from here on, so that one
+    /// which blocks holds up no loop.
+    fn ask(&self, peer: Peer) -> Option<Peer> {
+        let canonical = |at: SocketAddr| SocketAddr::new(canonical_ip(at.ip()), at.port());
         let Ok(local) = peer.stream.local_addr() else {
-            return peer.refuse();
+            peer.refuse();
+            return None;
         };
         let gates = self.gates.clone();
         let answer = admission::accept(gates, canonical(local), canonical(peer.address));
-        let asked = Asked {
-            peer,
-            answer: Box::pin(answer),
-        };
-        lock(&self.state).asked.push(asked);
-    }
-
-    /// Polls the gates, without any lock.
-    fn poll_asked(&self, cx: &mut Context<'_>) -> Option<ServerEvent> {
-        let mut asked = std::mem::take(&mut lock(&self.state).asked);
-        let mut event = None;
-        let mut at = 0;
-        while at < asked.len() && event.is_none() {
-            match asked[at].answer.as_mut().poll(cx) {
-                Poll::Pending => at += 1,
-                Poll::Ready(answer) => {
-                    let Asked { peer, .. } = asked.remove(at);
-                    match answer {
-                        Ok(()) => event = self.connected(peer),
-                        Err(_) => peer.refuse(),
-                    }
-                }
-            }
+        let asked = Arc::new(Asked {
+            peer: Mutex::new(Some(peer)),
+            answer: Asking::new(Box::pin(answer)),
+        });
+        let first = asked.answer.poll(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(answer) = first {
+            return asked.decided(answer);
         }
-        let mut state = lock(&self.state);
-        if state.listener.is_some() {
-            asked.append(&mut state.asked);
-            state.asked = asked;
-            return event;
+        let mut state = self.state.lock();
+        if state.listener.is_none() {
+            drop(state);
+            asked.give_up(); // closed by the gate, or meanwhile
+            return None;
         }
-        // Closed meanwhile: what was not handed out is reset (SRV-12), as `end` does with what it finds.
+        state.asked.push(asked.clone());
         drop(state);
-        refuse_all(asked);
-        if let Some(ServerEvent::Connect(socket)) = event {
-            socket.abort(Some(Error::new(
-                ErrorName::NetworkInterrupt,
-                "the server was closed",
-            )));
+        if let Some(server) = self.me.upgrade() {
+            self.shared.spawn(Box::pin(Admit { server, asked }));
         }
         None
     }
 
-    fn connected(&self, peer: Peer) -> Option<ServerEvent> {
+    /// A gate has answered behind a poll.
+    fn answered(&self, asked: &Arc<Asked>, answer: Option<Result<(), Error>>) {
+        let peer = asked.decided(answer);
+        let (task, late) = {
+            let mut state = self.state.lock();
+            state.asked.retain(|other| !Arc::ptr_eq(other, asked));
+            let late = match state.listener {
+                Some(_) => {
+                    state.admitted.extend(peer);
+                    None
+                }
+                None => peer,
+            };
+            (state.task.take(), late)
+        };
+        if let Some(peer) = late {
+            peer.refuse(); // the server was closed meanwhile (SRV-12)
+        }
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    fn connected(&self, peer: Peer) -> Option<Arc<dyn TcpSocket>> {
         let Peer { stream, address } = peer;
         sys::tune_accepted(&stream, self.tuning).ok()?;
-        let socket: io::Result<Arc<dyn TcpSocket>> =
-            socket::accepted(&self.shared, stream, address, self.settings, &self.gates);
-        socket.ok().map(ServerEvent::Connect)
+        socket::accepted(&self.shared, stream, address, self.settings, &self.gates).ok()
     }
 
     fn end(&self, failed: Option<Error>) {
-        let (listener, asked) = {
-            let mut state = lock(&self.state);
+        let (listener, asked, admitted, task) = {
+            let mut state = self.state.lock();
             let listener = state.listener.take();
             if listener.is_some() {
                 state.failed = failed;
             }
             state.pause = Deadline::None;
-            (listener, std::mem::take(&mut state.asked))
+            (
+                listener,
+                std::mem::take(&mut state.asked),
+                std::mem::take(&mut state.admitted),
+                state.task.take(),
+            )
         };
         drop(listener);
-        refuse_all(asked);
-        self.task.wake();
+        for peer in admitted {
+            peer.refuse();
+        }
+        for asked in asked {
+            asked.give_up();
+        }
+        if let Some(task) = task {
+            task.wake();
+        }
     }
 }
 
-/// Nobody wants to know any more whether these are admitted.
-fn refuse_all(asked: Vec<Asked>) {
-    for Asked { peer, answer } in asked {
-        drop(answer);
+impl Asked {
+    /// The peer, if it was admitted and somebody wants it; one that was not is reset (GATE-8).
+    fn decided(&self, answer: Option<Result<(), Error>>) -> Option<Peer> {
+        let peer = self.peer.lock().take()?;
+        if let Some(Ok(())) = answer {
+            return Some(peer);
+        }
         peer.refuse();
+        None
+    }
+
+    /// Nobody wants to know any more whether it is admitted.
+    fn give_up(&self) {
+        self.answer.give_up();
+        self.decided(None);
+    }
+}
+
+/// The task that has the gates asked about a peer.
+struct Admit {
+    server: Arc<Inner>,
+    asked: Arc<Asked>,
+}
+
+impl Future for Admit {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Poll::Ready(answer) = self.asked.answer.poll(cx) else {
+            return Poll::Pending;
+        };
+        self.server.answered(&self.asked, answer);
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Admit {
+    /// An executor that drops its tasks refuses their peers.
+    fn drop(&mut self) {
+        if self.asked.peer.lock().is_some() {
+            self.asked.answer.give_up();
+            foreign::contain(|| self.server.answered(&self.asked, None));
+        }
     }
 }
 
 enum Accepted {
     Peer(Peer),
+    /// One that gates have admitted since.
+    Admitted(Peer),
     /// Something was done; look again.
     Skipped,
     Nothing,
@@ -389,13 +482,13 @@ impl Source for Inner {
     fn ready(&self, ready: Ready) {
         if ready.readable || ready.read_closed {
             self.readable.store(true, SeqCst);
-            self.task.wake();
+            self.wake();
         }
     }
 
     fn deadline(&self) {
-        lock(&self.state).pause = Deadline::None;
-        self.task.wake();
+        self.state.lock().pause = Deadline::None;
+        self.wake();
     }
 
     fn flush(&self) {}
@@ -403,7 +496,7 @@ impl Source for Inner {
 
 impl Control for Inner {
     fn abort(&self, why: Error) {
-        self.end(Some(why));
+        foreign::contain(|| self.end(Some(why)));
     }
 }
 
@@ -430,14 +523,15 @@ impl TcpServerSocket for Handle {
     }
 
     fn cancel_poll(&self) {
-        drop(self.0.task.take());
+        self.0.forget_wait();
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        drop(self.0.task.take());
-        self.0.end(None);
+        self.0.forget_wait();
+        // A drop may be a part of unwinding, where a second panic would end the process.
+        foreign::contain(|| self.0.end(None));
     }
 }
 

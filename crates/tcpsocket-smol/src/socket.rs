@@ -7,25 +7,26 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpStream};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use atomic_waker::AtomicWaker;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tcpsocket::{
     BinaryType, Control, Error, ErrorName, Event, Gate, Host, Meter, OpenRequest, ReadyState,
     Security, TcpSocket,
 };
 use tcpsocket_core::{
-    CONNECT_TIMEOUT, Connector, Input, Machine, Reading, Release, Settings, connect_failed,
+    CONNECT_TIMEOUT, Connector, Input, Machine, Reading, Release, Settings, Spent, connect_failed,
     stream_failed,
 };
 use tcpsocket_tls::{Client, Incoming, MAX_WRITE};
 
-use crate::admission::{self, Admission};
-use crate::lock;
+use crate::admission::{self, Asking};
+use crate::foreign::{self, Panics};
 use crate::provider::{Settled, Shared};
 use crate::resolver::{SystemResolver, resolve};
 use crate::scratch;
@@ -38,11 +39,14 @@ use crate::tls::{self, Tls};
 const WRITE_PASS: usize = 1 << 20;
 /// The most that one pass discards, or reads for a handshake: 1 MiB.
 const DISCARD_PASS: usize = 1 << 20;
+/// What a system call takes from a pass at least, whatever it moves: 16 KiB, and so 64 calls a pass.
+const CALL: usize = 16 << 10;
 /// Slices of one gathered write.
 const SLICES: usize = 64;
-/// After so many data events, or bytes of them, without a pause, a poll yields to the other tasks of its thread.
-const EVENTS_PER_RUN: u32 = 64;
-const BYTES_PER_RUN: usize = 4 << 20;
+/// After so many reads, or so much work with what they brought, without a pause, a poll yields to the other tasks of its thread. The work
+/// is bytes, those of TLS weighted by what they cost ([`tls::Filled::work`]).
+const READS_PER_RUN: u32 = 64;
+const WORK_PER_RUN: usize = 4 << 20;
 
 /// Whether there may be something to read.
 #[derive(Default)]
@@ -96,7 +100,6 @@ pub(crate) struct Inner {
     me: Weak<Inner>,
     shared: Arc<Shared>,
     hooks: Option<Hooks>,
-    task: AtomicWaker,
     readiness: Readiness,
     state: Mutex<State>,
 }
@@ -109,31 +112,30 @@ struct State {
     link: Link,
     tls: Option<Box<Tls>>,
     meters: Meters,
+    /// The waiting task's.
+    task: Option<Waker>,
     /// The last write was taken whole.
     writable: bool,
     put_off: bool,
     owed: bool,
     timer: Deadline,
-    events_in_run: u32,
-    bytes_in_run: usize,
+    room: tls::Room,
+    reads_in_run: u32,
+    work_in_run: usize,
 }
 
 #[derive(Default)]
 enum Link {
-    Admitting(Box<Admitting>),
+    /// The gates are being asked, behind the call.
+    Admitting(Arc<Admission>),
     Dialing(Box<Dialing>),
     Up(Stream),
     #[default]
     Down,
 }
 
-/// The gates are being asked.
-struct Admitting {
-    /// Empty while it is being polled.
-    future: Option<Admission>,
-    task: Option<Waker>,
-    plan: Plan,
-}
+/// What gates and resolver are asked: the addresses that may be dialled, and the time that is left for it.
+type Admission = Asking<(Vec<SocketAddr>, Duration)>;
 
 struct Dialing {
     connector: Connector,
@@ -165,7 +167,8 @@ struct After {
     put_off: bool,
     load_roots: bool,
     settled: Option<Settled>,
-    admitting: Option<Box<Admitting>>,
+    given_up: Option<Arc<Admission>>,
+    spent: Spent,
     written: usize,
     read: usize,
 }
@@ -201,7 +204,7 @@ pub(crate) fn open(
     let tls = speaks_of_tls.then(|| Box::new(Tls::new(&options.alpn, options.connect_timeout)));
 
     if let (Some(to), []) = (literal, request.gates()) {
-        let inner = Inner::new(shared, identity, settings, machine, tls, &[]);
+        let inner = Inner::new(shared, identity, settings, machine, tls, &[])?;
         inner.locked(|state, after| {
             state.link = plan.dial([to]);
             inner.prepare_tls(state, after);
@@ -220,42 +223,85 @@ pub(crate) fn open(
         Poll::Ready(Ok(())) => true,
         Poll::Pending => false,
     };
-    let inner = Inner::new(shared, identity, settings, machine, tls, request.gates());
-    let future: Admission = Box::pin(async move {
+    let inner = Inner::new(shared, identity, settings, machine, tls, request.gates())?;
+    let admission = Arc::new(Asking::new(Box::pin(async move {
         if !known {
             names.await?;
         }
         let host = request.host();
         let (all, left) = match (literal, request.resolver()) {
             (Some(to), _) => (vec![to], plan.timeout),
-            (None, Some(own)) => resolve(&**own, host, request.port(), plan.timeout).await?,
+            (None, Some(own)) => {
+                let lookup = resolve(&**own, host, request.port(), plan.timeout);
+                foreign::resolver(lookup).await?
+            }
             (None, None) => resolve(&SystemResolver, host, request.port(), plan.timeout).await?,
         };
         let admitted = admission::connect(request.gates(), host, all).await?;
         Ok((admitted, left))
-    });
+    })));
     inner.locked(|state, after| {
-        state.link = Link::Admitting(Box::new(Admitting {
-            future: Some(future),
-            task: None,
-            plan,
-        }));
+        state.link = Link::Admitting(admission.clone());
         inner.prepare_tls(state, after);
     });
+    let mut admit = Admit {
+        socket: inner.clone(),
+        admission,
+        plan,
+        done: false,
+    };
     // Nothing to wait for, as a rule: then there is no task either.
     let at_once = known && literal.is_some();
-    if at_once
-        && inner
-            .poll_admission(&mut Context::from_waker(Waker::noop()))
-            .is_ready()
-    {
-        return Ok(Arc::new(Handle(inner)));
+    if !at_once || admit.poll_once().is_pending() {
+        shared.spawn(Box::pin(admit));
     }
-    let task = inner.clone();
-    shared.spawn(Box::pin(std::future::poll_fn(move |cx| {
-        task.poll_admission(cx)
-    })));
     Ok(Arc::new(Handle(inner)))
+}
+
+/// The task that has gates and resolver asked.
+struct Admit {
+    socket: Arc<Inner>,
+    admission: Arc<Admission>,
+    plan: Plan,
+    done: bool,
+}
+
+impl Admit {
+    fn poll_once(&mut self) -> Poll<()> {
+        Pin::new(self).poll(&mut Context::from_waker(Waker::noop()))
+    }
+}
+
+impl Future for Admit {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Poll::Ready(answer) = self.admission.poll(cx) else {
+            return Poll::Pending;
+        };
+        self.done = true;
+        if let Some(answer) = answer {
+            self.socket.admitted(&self.admission, self.plan, answer);
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Admit {
+    /// An executor that drops its tasks must not leave a socket that connects for ever.
+    fn drop(&mut self) {
+        if !self.done {
+            let dropped = Error::new(
+                ErrorName::Network,
+                "the executor dropped the task that was to open this socket",
+            );
+            self.admission.give_up();
+            foreign::contain(|| {
+                self.socket
+                    .admitted(&self.admission, self.plan, Err(dropped))
+            });
+        }
+    }
 }
 
 /// The address that the host is, or `None` for a name.
@@ -287,7 +333,9 @@ pub(crate) fn accepted(
     let peer = SocketAddr::new(tcpsocket::canonical_ip(peer.ip()), peer.port());
     let identity = (peer.ip().to_string().into(), peer.port());
     let machine = Machine::accepted(settings);
-    let inner = Inner::new(shared, identity, settings, machine, None, gates);
+    let inner = Inner::new(shared, identity, settings, machine, None, gates)
+        .inspect_err(|_| sys::reset_on_close(&stream))
+        .map_err(io::Error::other)?;
     let stream = Stream::new(
         &shared.reactor,
         stream,
@@ -309,44 +357,63 @@ impl Inner {
         machine: Machine,
         tls: Option<Box<Tls>>,
         gates: &[Arc<dyn Gate>],
-    ) -> Arc<Inner> {
-        Arc::new_cyclic(|me: &Weak<Inner>| Inner {
-            host,
-            port,
-            binary_type: settings.binary_type,
-            me: me.clone(),
-            shared: shared.clone(),
-            hooks: shared.hooks(me),
-            task: AtomicWaker::new(),
-            readiness: Readiness::default(),
-            state: Mutex::new(State {
-                machine,
-                link: Link::Down,
-                tls,
-                meters: match gates {
-                    [] => None,
-                    gates => Some(gates.iter().map(|gate| gate.watch(me.clone())).collect()),
-                },
-                writable: false,
-                put_off: false,
-                owed: false,
-                timer: Deadline::None,
-                events_in_run: 0,
-                bytes_in_run: 0,
-            }),
-        })
+    ) -> Result<Arc<Inner>, Error> {
+        let mut watched = Ok(Vec::new());
+        let inner = Arc::new_cyclic(|me: &Weak<Inner>| {
+            let control: Weak<dyn Control> = me.clone();
+            watched = admission::watch(gates, &control);
+            let meters = watched.as_mut().map(std::mem::take).unwrap_or_default();
+            Inner {
+                host,
+                port,
+                binary_type: settings.binary_type,
+                me: me.clone(),
+                shared: shared.clone(),
+                hooks: shared.hooks(me),
+                readiness: Readiness::default(),
+                state: Mutex::new(State {
+                    machine,
+                    link: Link::Down,
+                    tls,
+                    meters: match &*meters {
+                        [] => None,
+                        _ => Some(meters.into()),
+                    },
+                    task: None,
+                    writable: false,
+                    put_off: false,
+                    owed: false,
+                    timer: Deadline::None,
+                    room: tls::Room::default(),
+                    reads_in_run: 0,
+                    work_in_run: 0,
+                }),
+            }
+        });
+        watched.map(|_| inner)
     }
 
     fn source(&self) -> Weak<dyn Source> {
         self.me.clone()
     }
 
-    /// One critical section, and then what it left to be done.
+    /// One critical section, and then what it left to be done. A panic of foreign code unwinds into the caller, when all else is done.
     fn locked<T>(&self, body: impl FnOnce(&mut State, &mut After) -> T) -> T {
+        let (value, panics) = self.section(body);
+        panics.resume();
+        value
+    }
+
+    fn section<T>(&self, body: impl FnOnce(&mut State, &mut After) -> T) -> (T, Panics) {
         let mut after = After::default();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let value = body(&mut state, &mut after);
         after.wake |= !state.machine.in_turn() && (state.machine.event_due() || state.has_data());
+        after.spent = state.machine.take_spent();
+        let task = match after.wake {
+            true => state.task.take(),
+            false => None,
+        };
         let dropped = state.machine.take_dropped();
         let moved = after.written | after.read | dropped != 0;
         // When nothing can move any more, their drop is the last report (ACC-4).
@@ -356,37 +423,63 @@ impl Inner {
             false => None,
         };
         drop(state);
-        if moved {
-            for meter in meters.iter().flat_map(|it| it.iter()) {
-                meter.moved(after.written, after.read, dropped);
-            }
+        let mut panics = Panics::default();
+        if meters.is_some() {
+            self.report(meters, moved, &after, dropped, &mut panics);
         }
-        drop(meters);
-        self.finish(after);
-        value
+        self.finish(after, task, &mut panics);
+        (value, panics)
     }
 
-    fn finish(&self, after: After) {
-        if let Some(admitting) = after.admitting {
-            let task = admitting.task;
-            drop(admitting.future);
-            if let Some(task) = task {
-                task.wake();
+    /// Tells the meters what has moved. One that panics ends its socket: what is not counted must not go on.
+    fn report(
+        &self,
+        meters: Meters,
+        moved: bool,
+        after: &After,
+        dropped: usize,
+        panics: &mut Panics,
+    ) {
+        let mut counted = true;
+        if moved {
+            for meter in meters.iter().flat_map(|meters| meters.iter()) {
+                counted &= panics.run(|| meter.moved(after.written, after.read, dropped));
             }
+        }
+        counted &= panics.run(|| drop(meters));
+        if !counted {
+            let why = Error::new(
+                ErrorName::NotAllowed,
+                "the meter of this socket panicked, and nothing may move uncounted",
+            );
+            let ((), worse) = self.section(|state, after| {
+                state.machine.revoke(why);
+                self.drive(state, after);
+            });
+            worse.forget();
+        }
+    }
+
+    fn finish(&self, after: After, task: Option<Waker>, panics: &mut Panics) {
+        if let Some(admission) = after.given_up {
+            admission.give_up();
         }
         if after.put_off
             && let Some(me) = self.me.upgrade()
         {
-            self.shared.put_off(me);
+            panics.run(|| self.shared.put_off(me));
         }
         if after.load_roots {
             self.load_roots();
         }
-        if after.wake {
-            self.task.wake();
+        if let Some(task) = task {
+            panics.run(|| task.wake());
         }
         if let Some(settled) = after.settled {
-            settled.finish();
+            settled.finish(panics);
+        }
+        if !after.spent.is_empty() {
+            panics.run(|| drop(after.spent));
         }
     }
 
@@ -427,12 +520,13 @@ impl Inner {
                 link,
                 tls,
                 writable,
+                room,
                 ..
             } = state;
             if let Some(how) = machine.wants_release() {
                 match (std::mem::take(link), how) {
                     (Link::Up(stream), Release::Reset) => stream.reset_on_close(),
-                    (Link::Admitting(admitting), _) => after.admitting = Some(admitting),
+                    (Link::Admitting(admission), _) => after.given_up = Some(admission),
                     _ => {}
                 }
                 if let Some(tls) = tls {
@@ -460,7 +554,7 @@ impl Inner {
                 }
                 match tls::flush(session, stream) {
                     Ok((count, flushed)) => {
-                        to_write = to_write.saturating_sub(count);
+                        to_write = to_write.saturating_sub(count.max(CALL));
                         // An abort may have dropped what was on its way.
                         let flushed = flushed.min(machine.held_bytes());
                         after.written += flushed;
@@ -492,7 +586,7 @@ impl Inner {
                 match sent {
                     Ok(sent) => {
                         *writable = sent == bytes;
-                        to_write -= sent;
+                        to_write = to_write.saturating_sub(sent.max(CALL));
                         after.written += sent;
                         machine.handle(Input::Wrote(sent), now);
                     }
@@ -511,8 +605,9 @@ impl Inner {
             } else if to_discard == 0 || !self.readiness.is_readable() {
                 return;
             } else if let (Reading::Handshake, Some(session)) = (machine.reading(), session) {
-                let filled = self.readiness.read(|| tls::fill(session, stream));
-                to_discard = to_discard.saturating_sub(*filled.as_ref().unwrap_or(&0));
+                let filled = self.readiness.read(|| tls::fill(session, stream, room));
+                let work = filled.as_ref().map_or(0, |filled| filled.work);
+                to_discard = to_discard.saturating_sub(work.max(CALL));
                 if let Some(how) = tls::shake(session, stream, filled) {
                     machine.handle(how, now);
                     // A wait that was parked during the handshake did not ask for data.
@@ -523,7 +618,7 @@ impl Inner {
                 match self.readiness.read(discard) {
                     Ok(0) => machine.handle(Input::Ended { clean: true }, now),
                     Ok(count) => {
-                        to_discard = to_discard.saturating_sub(count);
+                        to_discard = to_discard.saturating_sub(count.max(CALL));
                         machine.handle(Input::Discarded(count), now);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -684,7 +779,7 @@ impl Inner {
     }
 
     fn security(&self) -> Security {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let secure = state.tls.as_ref().and_then(|it| it.secure());
         match secure {
             _ if !state.machine.ssl() => Security::Plain,
@@ -693,59 +788,44 @@ impl Inner {
         }
     }
 
-    /// Polls the gates, without any lock. Ready when they have answered, or nobody wants to know any more.
-    fn poll_admission(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let taken = self.locked(|state, _| match &mut state.link {
-            Link::Admitting(admitting) => {
-                admitting.task = Some(cx.waker().clone());
-                admitting.future.take()
-            }
-            _ => None,
-        });
-        let Some(mut future) = taken else {
-            return Poll::Ready(());
-        };
-        let polled = future.as_mut().poll(cx);
-        let mut future = Some(future);
+    /// Gates and resolver have answered, unless nobody wants to know any more.
+    fn admitted(
+        &self,
+        admission: &Arc<Admission>,
+        plan: Plan,
+        answer: Result<(Vec<SocketAddr>, Duration), Error>,
+    ) {
         self.locked(|state, after| {
-            let Link::Admitting(admitting) = &mut state.link else {
-                return Poll::Ready(()); // closed meanwhile; the future is dropped outside the lock
-            };
-            match polled {
-                Poll::Pending => {
-                    admitting.future = future.take();
-                    Poll::Pending
-                }
-                Poll::Ready(Ok((addresses, timeout))) => {
-                    let plan = Plan {
-                        timeout,
-                        ..admitting.plan
-                    };
-                    state.link = plan.dial(addresses);
+            match &state.link {
+                Link::Admitting(asked) if Arc::ptr_eq(asked, admission) => {}
+                _ => return,
+            }
+            match answer {
+                Ok((addresses, timeout)) => {
+                    state.link = Plan { timeout, ..plan }.dial(addresses);
                     self.drive(state, after);
-                    Poll::Ready(())
                 }
-                Poll::Ready(Err(refused)) => {
+                Err(refused) => {
                     state.link = Link::Down;
-                    state
-                        .machine
-                        .handle(Input::ConnectFailed(refused), Instant::now());
-                    Poll::Ready(())
+                    let failed = Input::ConnectFailed(refused);
+                    state.machine.handle(failed, Instant::now());
                 }
             }
-        })
+        });
     }
 
     // ----- events
 
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        let mut registered = false;
+        enum Step {
+            Done(Poll<Option<Event>>),
+            Yield(Option<Waker>),
+            Register,
+        }
+        // Cloned only if there is something to wait for, and outside the lock: a waker is foreign code.
+        let mut waker: Option<Waker> = None;
         loop {
-            enum Step {
-                Done(Poll<Option<Event>>),
-                Yield,
-                Register,
-            }
+            let mut former = None;
             let step = self.locked(|state, after| {
                 if state.machine.is_over() {
                     return Step::Done(Poll::Ready(None));
@@ -767,17 +847,19 @@ impl Inner {
                     if state.machine.reading() != Reading::Deliver || !probe {
                         break;
                     }
-                    if state.events_in_run >= EVENTS_PER_RUN || state.bytes_in_run >= BYTES_PER_RUN
-                    {
+                    if state.reads_in_run >= READS_PER_RUN || state.work_in_run >= WORK_PER_RUN {
                         state.rest();
-                        return Step::Yield;
+                        return Step::Yield(state.task.take());
                     }
                     if let Some(event) = self.read(state, after) {
                         return Step::Done(Poll::Ready(Some(event)));
                     }
                 }
-                if !registered {
-                    return Step::Register;
+                if !state.waits_for(cx) {
+                    match waker.take() {
+                        None => return Step::Register,
+                        Some(waker) => former = state.task.replace(waker),
+                    }
                 }
                 state.rest();
                 if let (Link::Up(stream), Reading::Deliver) = (&state.link, state.machine.reading())
@@ -786,18 +868,15 @@ impl Inner {
                 }
                 Step::Done(Poll::Pending)
             });
+            drop(former);
             match step {
                 Step::Done(polled) => return polled,
-                Step::Yield => {
-                    self.task.register(cx.waker());
+                Step::Yield(former) => {
+                    drop(former);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Step::Register => {
-                    // Outside the lock: it drops the waker that it replaces. Then look once more.
-                    self.task.register(cx.waker());
-                    registered = true;
-                }
+                Step::Register => waker = Some(cx.waker().clone()),
             }
         }
     }
@@ -819,15 +898,19 @@ impl Inner {
             }
             Some(session) if session.has_incoming() => Ok(session.next_incoming()),
             Some(session) => {
-                let filled = self.readiness.read(|| tls::fill(session, stream));
-                filled.map(|_| session.next_incoming())
+                let room = &mut state.room;
+                let filled = self.readiness.read(|| tls::fill(session, stream, room));
+                filled.map(|filled| {
+                    state.work_in_run += filled.work;
+                    session.next_incoming()
+                })
             }
         };
+        state.reads_in_run += 1;
         let outcome = match read {
             Ok(Incoming::Data(bytes)) => {
                 after.read += bytes.len();
-                state.events_in_run += 1;
-                state.bytes_in_run += bytes.len();
+                state.work_in_run += bytes.len();
                 return Some(state.machine.received(bytes));
             }
             // Part of a record.
@@ -847,16 +930,28 @@ impl Inner {
         None
     }
 
-    fn drop_waker(&self) {
-        drop(self.task.take());
+    /// Nobody waits any more.
+    fn forget_wait(&self) {
+        let task = self.locked(|state, _| {
+            state.machine.begin_turn();
+            state.task.take()
+        });
+        drop(task);
     }
 }
 
 impl State {
     /// The task pauses: it may run for the full length again.
     fn rest(&mut self) {
-        self.events_in_run = 0;
-        self.bytes_in_run = 0;
+        self.reads_in_run = 0;
+        self.work_in_run = 0;
+    }
+
+    /// Whether the task that would be woken is this one.
+    fn waits_for(&self, cx: &Context<'_>) -> bool {
+        self.task
+            .as_ref()
+            .is_some_and(|task| task.will_wake(cx.waker()))
     }
 
     /// Whether data, or the end of it, is here already and may be delivered.
@@ -896,10 +991,12 @@ impl Source for Inner {
 
 impl Control for Inner {
     fn abort(&self, why: Error) {
-        self.locked(|state, after| {
+        // Whoever ends many sockets at once ends all of them, whatever the meter of one does.
+        let ((), panics) = self.section(|state, after| {
             state.machine.revoke(why);
             self.drive(state, after);
         });
+        panics.forget();
     }
 }
 
@@ -929,7 +1026,7 @@ impl TcpSocket for Handle {
     }
 
     fn ssl(&self) -> bool {
-        lock(&self.0.state).machine.ssl()
+        self.0.state.lock().machine.ssl()
     }
 
     fn security(&self) -> Security {
@@ -937,7 +1034,7 @@ impl TcpSocket for Handle {
     }
 
     fn buffered_amount(&self) -> u64 {
-        lock(&self.0.state).machine.buffered_amount()
+        self.0.state.lock().machine.buffered_amount()
     }
 
     fn binary_type(&self) -> BinaryType {
@@ -945,18 +1042,20 @@ impl TcpSocket for Handle {
     }
 
     fn ready_state(&self) -> ReadyState {
-        lock(&self.0.state).machine.ready_state()
+        self.0.state.lock().machine.ready_state()
     }
 
     fn send(&self, data: Bytes) -> Result<bool, Error> {
         let inner = &*self.0;
         let len = data.len();
         let charged = inner.charge(len)?;
+        let mut data = Some(data); // what is not accepted is dropped after the lock
         let answer = inner.locked(|state, after| {
-            let answer = state.machine.send(data)?;
+            state.machine.may_send()?;
+            let answer = state.machine.send(data.take().unwrap_or_default())?;
             let parked = !state.machine.in_turn();
-            let small = (state.machine.held_bytes() as u64) < tcpsocket::MARK;
-            if state.writable && small && inner.shared.gathers(parked) {
+            let room = inner.shared.gathers(parked);
+            if state.writable && state.machine.held_bytes() < room {
                 if !state.put_off && state.machine.writable_bytes() > 0 {
                     state.put_off = true;
                     after.put_off = true;
@@ -1009,18 +1108,21 @@ impl TcpSocket for Handle {
     }
 
     fn cancel_poll(&self) {
-        self.0.drop_waker();
-        self.0.locked(|state, _| state.machine.begin_turn());
+        self.0.forget_wait();
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         let inner = &*self.0;
-        inner.drop_waker();
-        inner.locked(|state, after| {
-            state.machine.abandon(Instant::now());
-            inner.drive(state, after);
+        // A drop may be a part of unwinding, where a second panic would end the process.
+        foreign::contain(|| {
+            let task = inner.locked(|state, after| {
+                state.machine.abandon(Instant::now());
+                inner.drive(state, after);
+                state.task.take()
+            });
+            drop(task);
         });
     }
 }
@@ -1029,7 +1131,7 @@ impl Inner {
     /// Asks the meters whether so much may be queued; all of them, or none. Returns those that were told.
     fn charge(&self, len: usize) -> Result<Meters, Error> {
         let meters = {
-            let state = lock(&self.state);
+            let state = self.state.lock();
             if state.meters.is_some() {
                 state.machine.may_send()?;
             }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use async_io::Timer;
 
 use crate::event_loop::{Core, TimerKey};
+use crate::foreign;
 
 /// Readiness, as a reactor reports it. A hint, never a promise.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,19 +42,19 @@ impl Hooks {
             Waker::from(Arc::new(Hook { source, call }))
         };
         Hooks {
-            read: hook(|it| {
-                it.ready(Ready {
+            read: hook(|source| {
+                source.ready(Ready {
                     readable: true,
                     ..Ready::default()
                 });
             }),
-            write: hook(|it| {
-                it.ready(Ready {
+            write: hook(|source| {
+                source.ready(Ready {
                     writable: true,
                     ..Ready::default()
                 });
             }),
-            timer: hook(|it| it.deadline()),
+            timer: hook(|source| source.deadline()),
         }
     }
 }
@@ -69,8 +70,9 @@ impl Wake for Hook {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        // The reactor that wakes us has other sources to serve.
         if let Some(source) = self.source.upgrade() {
-            (self.call)(&*source);
+            foreign::contain(move || (self.call)(&*source));
         }
     }
 }

@@ -63,6 +63,12 @@ pub(crate) fn tune_accepted(stream: &TcpStream, tuning: Tuning) -> io::Result<()
     }
 }
 
+/// The drop of this stream will reset the connection.
+pub(crate) fn reset_on_close(stream: &TcpStream) {
+    // Fails only for a descriptor that is gone.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
 /// On Linux an accepted socket has the options of its listener.
 const INHERITS: bool = cfg!(target_os = "linux");
 

@@ -10,6 +10,9 @@ use tcpsocket_tls::{Client, Incoming, Session};
 use crate::scratch;
 use crate::stream::Stream;
 
+/// So many reads look for what a peer said that took no more of our handshake.
+const LAST_WORDS: usize = 64;
+
 /// What a socket has that is, will be or was secure; and one in clear whose options speak of it.
 pub(crate) struct Tls {
     alpn: Vec<Vec<u8>>,
@@ -149,7 +152,7 @@ pub(crate) fn flush(session: &mut Session, stream: &Stream) -> io::Result<(usize
 pub(crate) fn shake(
     session: &mut Session,
     stream: &Stream,
-    filled: io::Result<usize>,
+    filled: io::Result<Filled>,
 ) -> Option<Input> {
     match filled {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
@@ -171,10 +174,14 @@ pub(crate) fn shake(
 
 /// A write failed during the handshake. If the peer has said why it went away, that is the failure.
 pub(crate) fn shake_off(session: &mut Session, stream: &Stream, cause: io::Error) -> Input {
-    while session.is_handshaking() && !session.has_incoming() {
-        match fill(session, stream) {
-            Ok((1.., _)) => {}
-            Ok((0, _)) | Err(_) => break,
+    let mut room = Room::default();
+    for _ in 0..LAST_WORDS {
+        if !session.is_handshaking() || session.has_incoming() {
+            break;
+        }
+        match fill(session, stream, &mut room) {
+            Ok((filled, _)) if filled.count > 0 => {}
+            _ => break,
         }
     }
     match session.next_incoming() {
@@ -183,13 +190,58 @@ pub(crate) fn shake_off(session: &mut Session, stream: &Stream, cause: io::Error
     }
 }
 
-/// Hands the session what one read brings, or the end. Returns how many bytes, and whether there may be more.
-pub(crate) fn fill(session: &mut Session, stream: &Stream) -> io::Result<(usize, bool)> {
-    let read = scratch::read_with(|block| stream.recv(block), |bytes| session.read_tls(bytes))?;
-    if read.0 == 0 {
+/// What one read brought.
+pub(crate) struct Filled {
+    pub(crate) count: usize,
+    /// As [`Session::take_work`] measures.
+    pub(crate) work: usize,
+}
+
+/// How much one read may bring: little, until it is known that it carries plaintext rather than records without end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Room {
+        Room(Room::LEAST)
+    }
+}
+
+impl Room {
+    const LEAST: usize = 16 << 10;
+    const MOST: usize = 256 << 10;
+    /// The work for a byte that is still that of a bulk transfer.
+    const DENSE: usize = 16;
+
+    fn learn(&mut self, filled: &Filled, more: bool) {
+        self.0 = match filled.work <= Room::DENSE * filled.count {
+            true if more => (self.0 * 2).min(Room::MOST),
+            true => self.0,
+            false => Room::LEAST,
+        };
+    }
+}
+
+/// Hands the session what one read brings, or the end. Also says whether there may be more.
+pub(crate) fn fill(
+    session: &mut Session,
+    stream: &Stream,
+    room: &mut Room,
+) -> io::Result<(Filled, bool)> {
+    let recv = |block: &mut [u8]| {
+        let room = block.len().min(room.0);
+        stream.recv(&mut block[..room])
+    };
+    let asked = room.0;
+    let (count, more) = scratch::read_with(recv, |bytes| session.read_tls(bytes))?;
+    if count == 0 {
         session.read_eof();
     }
-    Ok(read)
+    let more = more || count == asked;
+    let work = session.take_work();
+    let filled = Filled { count, work };
+    room.learn(&filled, more);
+    Ok((filled, more))
 }
 
 /// Sends the alert of a failure, if the kernel takes it at once (TLS-24).

@@ -18,6 +18,8 @@ pub const MAX_WRITE: usize = 64 * 1024;
 const MAX_WRITE_TLS12: usize = 16 * 1024;
 /// Up to this size data is copied out rather than keep a larger buffer alive.
 const SMALL: usize = 16 * 1024;
+/// What a byte of ciphertext that carries no plaintext costs more than one that does.
+const IDLE_WEIGHT: usize = 256;
 /// Slices of one gathered write.
 const SLICES: usize = 64;
 
@@ -86,6 +88,7 @@ pub struct Session {
     /// Plaintext that was taken and whose ciphertext is not all written yet.
     in_flight: usize,
     flushed: usize,
+    work: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -105,6 +108,7 @@ impl Session {
             closing: false,
             in_flight: 0,
             flushed: 0,
+            work: 0,
         }
     }
 
@@ -141,6 +145,7 @@ impl Session {
     ///
     /// What comes after an end or a failure, and after [`close_notify`](Session::close_notify), is thrown away.
     pub fn read_tls(&mut self, mut bytes: &[u8]) {
+        let (all, before) = (bytes.len(), self.plain.len());
         while !bytes.is_empty() && self.end.is_none() && !self.closing {
             // From memory; what can fail is the framing.
             let read = self.conn.read_tls(&mut bytes);
@@ -159,6 +164,16 @@ impl Session {
                 Err(cause) => self.fail(cause),
             }
         }
+        let taken = all - bytes.len();
+        let idle = taken.saturating_sub(self.plain.len() - before);
+        self.work += taken + IDLE_WEIGHT * idle;
+    }
+
+    /// Takes the measure of the work that [`read_tls`](Session::read_tls) did since the last call, for drivers that bound what one socket
+    /// may take of a thread: bytes of ciphertext, of which those that carry no plaintext count 257-fold. A byte of bulk
+    /// is cheap; the header of a one-byte record, a session ticket or a change of keys costs some hundred times as much.
+    pub fn take_work(&mut self) -> usize {
+        mem::take(&mut self.work)
     }
 
     /// The connection ended: nothing more will be read from it. During the handshake that is a `NetworkInterruptError`.
