@@ -49,7 +49,6 @@ fn a_follower_is_woken_while_another_thread_drives() {
     let (waits, does_wait) = mpsc::channel();
     let (heard, was_heard) = mpsc::channel();
     let follower = {
-        let event_loop = event_loop.clone();
         thread::spawn(move || {
             event_loop.block_on(async {
                 let event = future::poll_fn(|cx| {
