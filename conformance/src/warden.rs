@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
@@ -24,6 +25,15 @@ pub(crate) enum Answer {
     Refuse,
     /// Refused when the signal is raised.
     RefuseAt(&'static str),
+    /// No answer: a panic.
+    Panic,
+    /// A panic when the signal is raised.
+    PanicAt(&'static str),
+}
+
+/// A panic as foreign code may have one, of which the panic hook says nothing.
+pub(crate) fn explode() -> ! {
+    panic::resume_unwind(Box::new("a panic of the case"))
 }
 
 /// The answers of a warden.
@@ -41,6 +51,10 @@ pub(crate) struct Answers {
     pub(crate) later_accept: Option<Answer>,
     /// How many bytes may be queued in all; `None` for any number.
     pub(crate) quota: Option<usize>,
+    /// `watch` panics.
+    pub(crate) watch_panics: bool,
+    /// The meter panics when it is told that something was written.
+    pub(crate) meter_panics: bool,
 }
 
 pub(crate) struct Warden {
@@ -177,11 +191,11 @@ impl Warden {
     }
 
     async fn answer(&self, question: &str, answer: Answer) -> Result<(), Error> {
-        let (signal, allow) = match answer {
+        let signal = match answer {
             Answer::Allow => return Ok(()),
             Answer::Refuse => return Err(refusal()),
-            Answer::AllowAt(signal) => (signal, true),
-            Answer::RefuseAt(signal) => (signal, false),
+            Answer::Panic => explode(),
+            Answer::AllowAt(signal) | Answer::RefuseAt(signal) | Answer::PanicAt(signal) => signal,
         };
         let dropped = Dropped(Some((self, question)));
         let world = self.cx.world();
@@ -194,7 +208,11 @@ impl Warden {
         })
         .await;
         dropped.forget();
-        if allow { Ok(()) } else { Err(refusal()) }
+        match answer {
+            Answer::PanicAt(_) => explode(),
+            Answer::RefuseAt(_) => Err(refusal()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -272,6 +290,9 @@ impl Gate for Warden {
     fn watch(&self, it: Weak<dyn Control>) -> Arc<dyn Meter> {
         let tally = Arc::<Mutex<Tally>>::default();
         self.log("watch");
+        if self.answers.watch_panics {
+            explode();
+        }
         lock(&self.watched).push(Watched {
             control: it,
             tally: tally.clone(),
@@ -280,6 +301,7 @@ impl Gate for Warden {
         Arc::new(Recorder {
             cx: self.cx.clone(),
             quota: self.answers.quota,
+            panics: self.answers.meter_panics,
             tally,
         })
     }
@@ -322,6 +344,7 @@ impl Watched {
 struct Recorder {
     cx: Cx,
     quota: Option<usize>,
+    panics: bool,
     tally: Arc<Mutex<Tally>>,
 }
 
@@ -344,6 +367,9 @@ impl Meter for Recorder {
         tally.wrong |= tally.written + tally.dropped > tally.queued;
         drop(tally);
         self.cx.bell().ring();
+        if self.panics && written > 0 {
+            explode();
+        }
     }
 }
 

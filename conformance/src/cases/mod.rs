@@ -3,6 +3,7 @@
 mod activity;
 mod closing;
 mod errors;
+mod foreign;
 mod gates;
 mod hostile;
 mod lifecycle;
@@ -47,6 +48,7 @@ pub const CASES: &[&[Case]] = &[
     tls::cuts::CASES,
     permissions::CASES,
     lifecycle::CASES,
+    foreign::CASES,
     threads::CASES,
     hostile::CASES,
     properties::CASES,

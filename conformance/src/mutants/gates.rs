@@ -282,7 +282,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
 
 /// What is wrong with how gates are asked. There is one for each gate of each request.
 #[async_trait]
-trait GateFault: Default + Send + Sync + 'static {
+pub(super) trait GateFault: Default + Send + Sync + 'static {
     async fn name(&self, it: &Arc<dyn Gate>, host: &Host, port: u16) -> Result<(), Error> {
         it.name(host, port).await
     }
@@ -373,7 +373,8 @@ pub(super) fn replace_of_server(
         .fold(bare, |it, gate| it.with_gate(make(gate)))
 }
 
-fn gates<F: GateFault>(it: Arc<dyn SocketProvider>) -> Arc<dyn SocketProvider> {
+/// A provider whose gates have a fault each.
+pub(super) fn gates<F: GateFault>(it: Arc<dyn SocketProvider>) -> Arc<dyn SocketProvider> {
     provider::<Gated<F>>(it)
 }
 

@@ -140,7 +140,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
 ];
 
 /// What is wrong with a meter.
-trait MeterFault: Default + Send + Sync + 'static {
+pub(super) trait MeterFault: Default + Send + Sync + 'static {
     fn queue(&self, it: &dyn Meter, bytes: usize) -> Result<(), Error> {
         it.queue(bytes)
     }
@@ -249,7 +249,7 @@ fn metered(
     Arc::new(Metered { inner, bend })
 }
 
-fn meters<F: MeterFault>(it: Arc<dyn SocketProvider>) -> Arc<dyn SocketProvider> {
+pub(super) fn meters<F: MeterFault>(it: Arc<dyn SocketProvider>) -> Arc<dyn SocketProvider> {
     provider::<Meters<F>>(it)
 }
 

@@ -5,6 +5,7 @@ mod bend;
 mod closing;
 mod drains;
 mod errors;
+mod foreign;
 mod gates;
 mod guards;
 mod handles;
@@ -39,6 +40,7 @@ pub const MUTANTS: &[&[Mutant]] = &[
     servers::MUTANTS,
     gates::MUTANTS,
     meters::MUTANTS,
+    foreign::MUTANTS,
     names::MUTANTS,
     options::MUTANTS,
     tls::MUTANTS,

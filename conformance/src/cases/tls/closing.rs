@@ -52,6 +52,14 @@ pub(in crate::cases) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "tls/goodbye-and-reset",
+        clauses: &["CL-19", "CL-6"],
+        needs: SECURE,
+        requirement: "A close_notify with a reset behind it is a clean end, after all data.",
+        run: |cx| Box::pin(goodbye_and_reset(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "tls/truncated",
         clauses: &["CL-12", "CL-6"],
         needs: SECURE,
@@ -175,6 +183,25 @@ async fn close_after_the_peer_is_gone(cx: Cx) -> Outcome {
         cx.signalled(round).await?;
         a.close();
         a.ends(&["close clean"]).await?;
+    }
+    Ok(())
+}
+
+async fn goodbye_and_reset(cx: Cx) -> Outcome {
+    for version in TlsVersion::ALL {
+        let peer = cx.peer(Script::listen([
+            Accept,
+            Tls(server().only(version)),
+            Read(1),
+            Write(cx.bytes(100)),
+            CloseNotify,
+            Reset,
+        ]))?;
+        let a = open(&cx, &peer).await?;
+        a.sends(1, true)?;
+        // All of it is there before anything is read.
+        peer.done().await?;
+        a.expect("data 100, close clean").await?;
     }
     Ok(())
 }
