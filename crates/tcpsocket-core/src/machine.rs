@@ -308,7 +308,10 @@ impl Machine {
     ///
     /// As [`may_send`](Machine::may_send).
     pub fn send(&mut self, data: Bytes) -> Result<bool, Error> {
-        self.may_send()?;
+        if let Err(refused) = self.may_send() {
+            self.queue.give_up(data);
+            return Err(refused);
+        }
         let sum = self.buffered_amount() + data.len() as u64;
         self.shown = sum;
         if self.takes_output() {

@@ -1049,10 +1049,8 @@ impl TcpSocket for Handle {
         let inner = &*self.0;
         let len = data.len();
         let charged = inner.charge(len)?;
-        let mut data = Some(data); // what is not accepted is dropped after the lock
         let answer = inner.locked(|state, after| {
-            state.machine.may_send()?;
-            let answer = state.machine.send(data.take().unwrap_or_default())?;
+            let answer = state.machine.send(data)?;
             let parked = !state.machine.in_turn();
             let room = inner.shared.gathers(parked);
             if state.writable && state.machine.held_bytes() < room {

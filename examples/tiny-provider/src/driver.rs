@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
@@ -77,14 +78,14 @@ impl Driver {
         for event in events {
             let source = lock(&self.sources).get(&event.token()).cloned();
             if let Some(source) = source {
-                source.stir();
+                contained(|| source.stir());
             }
         }
         let now = Instant::now();
         let mut next = None;
         for source in self.sources() {
             if source.deadline().is_some_and(|at| at <= now) {
-                source.stir();
+                contained(|| source.stir());
             }
             next = next.into_iter().chain(source.deadline()).min();
         }
@@ -111,6 +112,12 @@ impl Driver {
         let waiting = std::mem::take(&mut *lock(&self.idle));
         waiting.into_iter().for_each(Waker::wake);
     }
+}
+
+/// A waker that panics costs its own socket, and not this thread (LIFE-9).
+fn contained(stir: impl FnOnce()) {
+    // The panic hook has reported it.
+    let _ = panic::catch_unwind(AssertUnwindSafe(stir));
 }
 
 fn run(mut poll: Poll, driver: &Weak<Driver>) {

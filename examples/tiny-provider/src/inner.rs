@@ -85,6 +85,7 @@ impl Inner {
         let settled = busy && !state.machine.is_busy();
         let due = state.machine.event_due() || state.machine.holds_error();
         let task = if due { state.parked() } else { None };
+        let spent = state.machine.take_spent();
         drop(state);
         if another {
             self.driver.ring();
@@ -95,6 +96,7 @@ impl Inner {
         if let Some(task) = task {
             task.wake();
         }
+        drop(spent); // the owner of payload may call this socket
         value
     }
 
