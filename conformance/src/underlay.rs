@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, Weak};
 
 use tcpsocket::{
-    Capabilities, Control, Error, Gate, Host, ListenRequest, Meter, NoMeter, OpenRequest,
+    Capabilities, Control, Error, Gate, Host, ListenRequest, Meter, NoMeter, OpenRequest, Resolver,
     SocketProvider, TcpServerSocket, TcpSocket, async_trait,
 };
 
@@ -19,6 +19,7 @@ pub(crate) struct Underlay {
     gates: bool,
     leaves_out: bool,
     automatic: Option<u16>,
+    resolver: Option<Arc<dyn Resolver>>,
     seen: Mutex<Vec<String>>,
     trip: Arc<Trip>,
 }
@@ -30,6 +31,7 @@ impl Underlay {
             gates: true,
             leaves_out: false,
             automatic: None,
+            resolver: None,
             seen: Mutex::default(),
             trip: Arc::default(),
         }
@@ -50,6 +52,12 @@ impl Underlay {
     /// The same on a system whose automatic ports are all this one: gates are asked about it, before a real one is bound.
     pub(crate) fn choosing(mut self, port: u16) -> Underlay {
         self.automatic = Some(port);
+        self
+    }
+
+    /// The same with a resolver of its own, which the provider is told to ask.
+    pub(crate) fn resolving_by(mut self, resolver: Arc<dyn Resolver>) -> Underlay {
+        self.resolver = Some(resolver);
         self
     }
 
@@ -84,6 +92,10 @@ impl SocketProvider for Underlay {
         if self.leaves_out {
             return self.inner.open_with(request.without_gates());
         }
+        let request = match &self.resolver {
+            Some(own) => request.with_resolver(own.clone()),
+            None => request,
+        };
         self.inner.open_with(request.with_gate(self.trip.clone()))
     }
 

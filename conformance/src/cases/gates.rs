@@ -76,6 +76,14 @@ pub(super) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "gates/unknown-interface",
+        clauses: &["NAME-13", "GATE-2", "GATE-4"],
+        needs: GATES,
+        requirement: "That there is no such interface is told when every gate has admitted the address, and not before.",
+        run: |cx| Box::pin(unknown_interface(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "gates/asked-unpolled",
         clauses: &["ACT-2", "GATE-15"],
         needs: GATES,
@@ -377,6 +385,37 @@ async fn invented_addresses_are_ignored(cx: Cx) -> Outcome {
         .await?;
     cx.fence().await?;
     cx.check("connections", other.report().connections, 0)
+}
+
+async fn unknown_interface(cx: Cx) -> Outcome {
+    let host = "fe80::1%no-such-if";
+    let open = |answers| {
+        let warden = Warden::new(&cx, answers);
+        let request = OpenRequest::new(host, 80)?.with_options(cx.options());
+        Ok::<_, Failure>((warden.guards(request), warden))
+    };
+    let questions = ["name fe80::1%no-such-if", "connect fe80::1"];
+    let (request, warden) = open(Answers {
+        name: Answer::Refuse,
+        ..Answers::default()
+    })?;
+    let opened = cx.provider().open_with(request);
+    cx.check_error("open", opened, "NotAllowedError")?;
+    warden.was_asked(&questions[..1])?;
+    for (answer, error) in [
+        (Answer::Refuse, "NotAllowedError"),
+        (Answer::Allow, "ConnectionRefusedError"),
+    ] {
+        let (request, warden) = open(Answers {
+            connect: answer,
+            ..Answers::default()
+        })?;
+        let a = cx.open_with(request)?;
+        a.expect(&format!("error {error}, close failed")).await?;
+        a.is(ReadyState::Closed)?;
+        warden.was_asked(&questions)?;
+    }
+    Ok(())
 }
 
 async fn asked_unpolled(cx: Cx) -> Outcome {

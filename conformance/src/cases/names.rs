@@ -1,9 +1,9 @@
 //! Names and resolvers: who is asked, how often, and what becomes of the answer.
 
-use std::net::{Ipv6Addr, SocketAddr};
-use std::sync::Mutex;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::{Mutex, Weak};
 
-use tcpsocket::{Host, Resolver, async_trait};
+use tcpsocket::{Control, Gate, Host, Meter, NoMeter, Resolver, async_trait};
 
 use super::prelude::*;
 
@@ -95,6 +95,38 @@ pub(super) const CASES: &[Case] = &[
         needs: &[Capability::Names],
         requirement: "localhost is found without a resolver of the request, and host echoes what was given.",
         run: |cx| Box::pin(localhost(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/below-localhost",
+        clauses: &["NAME-9", "NAME-7"],
+        needs: &[Capability::Names],
+        requirement: "localhost and the names below it are this machine without a resolver, with a final dot and without.",
+        run: |cx| Box::pin(below_localhost(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/final-dot",
+        clauses: &["NAME-7", "NAME-1", "IF-8"],
+        needs: GUARDED_NAMES,
+        requirement: "The resolver is told of a final dot; gates see the name without it.",
+        run: |cx| Box::pin(final_dot(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/answers-with-zones",
+        clauses: &["NAME-12", "NAME-6"],
+        needs: GUARDED_NAMES,
+        requirement: "Zones and flow information that mean nothing are not shown to gates, nor kept for the dialling.",
+        run: |cx| Box::pin(answers_with_zones(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "names/thousands-of-addresses",
+        clauses: &["GATE-20", "GATE-5"],
+        needs: GUARDED_NAMES,
+        requirement: "Gates are shown every address of an answer, and at most 32 of them are dialled.",
+        run: |cx| Box::pin(thousands_of_addresses(cx)),
         ..Case::MUST
     },
     Case {
@@ -295,6 +327,134 @@ async fn localhost(cx: Cx) -> Outcome {
     a.close();
     a.expect("close clean").await?;
     peer.gets(&a.sent(), End::Fin).await
+}
+
+async fn below_localhost(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader())?;
+    for host in ["localhost.", "Kit.LocalHost", "a.kit.localhost."] {
+        let request = OpenRequest::new(host, peer.port())?.with_options(cx.options());
+        let a = cx.open_with(request)?;
+        a.expect("open").await?;
+        cx.check("host", a.raw().host(), host)?;
+        a.close();
+        a.expect("close clean").await?;
+    }
+    Ok(())
+}
+
+/// Whether the names that it is asked about are absolute.
+#[derive(Debug)]
+struct Dots {
+    answer: SocketAddr,
+    seen: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Resolver for Dots {
+    async fn lookup(&self, name: &Host, _port: u16) -> Result<Vec<SocketAddr>, Error> {
+        crate::sync::lock(&self.seen).push(name.lookup_name().into_owned());
+        Ok(vec![self.answer])
+    }
+}
+
+async fn final_dot(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader())?;
+    let request = |host| OpenRequest::new(host, peer.port());
+    for (request, host, looked_up) in [
+        (request("Peer.Example.")?, "Peer.Example.", "peer.example."),
+        (request("Peer.Example")?, "Peer.Example", "peer.example"),
+        (
+            request("Peer.Example")?.with_absolute_name(),
+            "Peer.Example",
+            "peer.example.",
+        ),
+    ] {
+        let dots = Arc::new(Dots {
+            answer: address(&peer)?,
+            seen: Mutex::default(),
+        });
+        let warden = Warden::new(&cx, Answers::default());
+        let request = request.with_options(cx.options());
+        let a = cx.open_with(warden.guards(request.with_resolver(dots.clone())))?;
+        a.expect("open").await?;
+        cx.check("host", a.raw().host(), host)?;
+        warden.was_asked(&["name peer.example", "connect 127.0.0.1"])?;
+        let seen = crate::sync::lock(&dots.seen).clone();
+        cx.check("what is looked up", seen, vec![looked_up.to_owned()])?;
+    }
+    Ok(())
+}
+
+/// Notes the addresses that it is shown, and keeps them.
+#[derive(Debug, Default)]
+struct Notes(Mutex<Vec<SocketAddr>>);
+
+#[async_trait]
+impl Gate for Notes {
+    async fn name(&self, _host: &Host, _port: u16) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn connect(&self, _host: &Host, all: &[SocketAddr]) -> Result<Vec<SocketAddr>, Error> {
+        crate::sync::lock(&self.0).extend_from_slice(all);
+        Ok(all.to_vec())
+    }
+
+    async fn bind(&self, _at: SocketAddr) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn accept(&self, _local: SocketAddr, _peer: SocketAddr) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn watch(&self, _it: Weak<dyn Control>) -> Arc<dyn Meter> {
+        Arc::new(NoMeter)
+    }
+}
+
+async fn answers_with_zones(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader().v6())?;
+    let zoned = |flow, zone| SocketAddrV6::new(Ipv6Addr::LOCALHOST, peer.port(), flow, zone);
+    for answer in [zoned(0, 7), zoned(5, 0)] {
+        let book = Book::new(Ok(vec![answer.into()]));
+        let notes = Arc::new(Notes::default());
+        let request = named(&cx, peer.port(), &book)?.with_gate(notes.clone());
+        let a = cx.open_with(request)?;
+        a.expect("open").await?;
+        let shown = crate::sync::lock(&notes.0).clone();
+        cx.check("what the gate was shown", shown, vec![other(&peer)])?;
+    }
+    Ok(())
+}
+
+async fn thousands_of_addresses(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader())?;
+    // At none of these anybody listens; at the last one somebody does.
+    let nobody = |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        SocketAddr::from(([127, 1, high, low], peer.port()))
+    };
+    for (before, opens) in [(3000, false), (32, false), (0, true)] {
+        let mut all: Vec<_> = (1..=before).map(nobody).collect();
+        all.push(address(&peer)?);
+        let notes = Arc::new(Notes::default());
+        let book = Book::new(Ok(all.clone()));
+        let request = named(&cx, peer.port(), &book)?.with_gate(notes.clone());
+        let a = cx.open_with(request)?;
+        match opens {
+            true => a.expect("open").await?,
+            false => {
+                a.expect("error ConnectionRefusedError, close failed")
+                    .await?;
+                cx.fence().await?;
+                cx.check("connections", peer.report().connections, 0)?;
+            }
+        }
+        let shown = crate::sync::lock(&notes.0).clone();
+        cx.check("what the gate was shown", shown, all)?;
+    }
+    Ok(())
 }
 
 async fn every_gate_must_admit(cx: Cx) -> Outcome {

@@ -43,7 +43,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         id: "opening/hosts-that-are-none",
-        clauses: &["IF-11", "NAME-2", "NAME-3", "NAME-4", "NAME-5"],
+        clauses: &["IF-11", "NAME-2", "NAME-3", "NAME-4", "NAME-5", "NAME-11"],
         requirement: "What is neither a name nor an address is InvalidAccessError at the call.",
         run: |cx| Box::pin(hosts_that_are_none(cx)),
         ..Case::MUST
@@ -228,6 +228,15 @@ async fn hosts_that_are_none(cx: Cx) -> Outcome {
         "host:80",
         "b\u{fc}cher.de",
         "::1%",
+        "fe80::1%",
+        "fe80::1%+7",
+        "fe80::1%07",
+        "fe80::1%0",
+        "fe80::1%4294967296",
+        "::1%1",
+        "::1%lo",
+        "2001:db8::1%1",
+        "::ffff:127.0.0.1%1",
         &long_label,
         &long_name,
     ];

@@ -1,10 +1,13 @@
 //! Guards: what an app may do, what it is told, and what becomes of what it has when its host changes its mind.
 
 use std::error::Error as _;
+use std::net::SocketAddr;
+use std::sync::Mutex;
 
 use super::prelude::*;
 use crate::cx::Partner;
 use crate::server::Server;
+use crate::sync::lock;
 use crate::underlay::Underlay;
 use crate::{App, Policy, Restricted, Trust};
 use tcpsocket::{
@@ -175,6 +178,14 @@ pub(super) const CASES: &[Case] = &[
         needs: SERVERS,
         requirement: "Gates of the app are not asked, and are given no control.",
         run: |cx| Box::pin(gates_of_the_app(cx)),
+        ..GUARDED
+    },
+    Case {
+        id: "permissions/absolute-names",
+        clauses: &["NAME-8", "NAME-7", "IF-8"],
+        needs: &[Capability::Gates, Capability::Names, Capability::Resolver],
+        requirement: "A name that an app opens is looked up as an absolute one, and host echoes what was given.",
+        run: |cx| Box::pin(absolute_names(cx)),
         ..GUARDED
     },
     Case {
@@ -714,6 +725,41 @@ impl Resolver for Unasked {
     async fn lookup(&self, _name: &Host, _port: u16) -> Result<Vec<std::net::SocketAddr>, Error> {
         panic!("a resolver of the app was asked")
     }
+}
+
+/// Notes under which name it is asked, and answers with one address.
+#[derive(Debug)]
+struct Asked {
+    answer: SocketAddr,
+    names: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Resolver for Asked {
+    async fn lookup(&self, name: &Host, _port: u16) -> Result<Vec<SocketAddr>, Error> {
+        lock(&self.names).push(name.lookup_name().into_owned());
+        Ok(vec![self.answer])
+    }
+}
+
+async fn absolute_names(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader())?;
+    let answer = format!("{}:{}", peer.host(), peer.port());
+    let resolver = Arc::new(Asked {
+        answer: answer.parse().map_err(|_| Failure::new(answer))?,
+        names: Mutex::default(),
+    });
+    let under = Arc::new(Underlay::new(&cx).resolving_by(resolver.clone()));
+    let app = guard_over(&cx, &under, privileged())?;
+    for host in ["db", "DB.Example", "db.example."] {
+        let request = OpenRequest::new(host, peer.port())?.with_options(cx.options());
+        let a = app.open_with(request)?;
+        a.expect("open").await?;
+        cx.check("host", a.raw().host(), host)?;
+    }
+    let names = lock(&resolver.names).clone();
+    let absolute = ["db.", "db.example.", "db.example."].map(str::to_owned);
+    cx.check("what is looked up", names, absolute.to_vec())
 }
 
 async fn resolver_of_the_app(cx: Cx) -> Outcome {

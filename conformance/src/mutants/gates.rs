@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -673,6 +673,36 @@ impl<T: Future> Drop for Kept<T> {
 /// The same future, which goes on existing when it is dropped.
 pub(super) fn kept<T: Future>(it: T) -> impl Future<Output = T::Output> {
     Kept(Some(Box::pin(it)))
+}
+
+/// Shows every address with a zone.
+pub(super) fn zoned(it: Arc<dyn SocketProvider>) -> Arc<dyn SocketProvider> {
+    gates::<Zoned>(it)
+}
+
+#[derive(Default)]
+struct Zoned;
+
+#[async_trait]
+impl GateFault for Zoned {
+    async fn connect(
+        &self,
+        it: &Arc<dyn Gate>,
+        host: &Host,
+        all: &[SocketAddr],
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let zoned = |at: SocketAddr| match at {
+            SocketAddr::V6(at) => SocketAddrV6::new(*at.ip(), at.port(), 0, 7).into(),
+            at => at,
+        };
+        let shown: Vec<SocketAddr> = all.iter().copied().map(zoned).collect();
+        let kept = it.connect(host, &shown).await?;
+        Ok(all
+            .iter()
+            .copied()
+            .filter(|it| kept.contains(&zoned(*it)))
+            .collect())
+    }
 }
 
 #[derive(Default)]

@@ -91,6 +91,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ..Mutant::SOUND
     },
     Mutant {
+        name: "apps-have-a-search-list",
+        repeats: "Allowlists of names before a resolver that tries others: what is allowed is db, what is reached db.corp.example.",
+        clauses: &["NAME-8"],
+        what: "A guard passes names on as they were given.",
+        caught_by: &["permissions/absolute-names"],
+        needs: &[Capability::Gates, Capability::Names, Capability::Resolver],
+        guard: |subject, provider, app| subject.restricted(provider_as_given(provider), app),
+        ..Mutant::SOUND
+    },
+    Mutant {
         name: "what-is-open-stays-open",
         repeats: "Deno.permissions.revoke, which is about the next call.",
         clauses: &["PERM-4"],
@@ -573,5 +583,23 @@ impl SocketProvider for Foretold {
 
     async fn idle(&self) {
         self.inner.idle().await;
+    }
+}
+
+/// Undoes that a name is absolute, unless it was given so.
+fn provider_as_given(it: Arc<dyn SocketProvider>) -> Arc<dyn SocketProvider> {
+    provider::<AsGiven>(it)
+}
+
+#[derive(Default)]
+struct AsGiven;
+
+#[async_trait]
+impl ProviderFault for AsGiven {
+    fn open(&self, it: &Arc<dyn SocketProvider>, request: OpenRequest) -> Result<Inner, Error> {
+        let given = OpenRequest::new(request.host().given(), request.port())?;
+        let given = given.with_options(request.options().clone());
+        let gates = request.gates().iter().cloned();
+        it.open_with(gates.fold(given, OpenRequest::with_gate))
     }
 }

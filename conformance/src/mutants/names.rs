@@ -120,6 +120,56 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ..Mutant::SOUND
     },
     Mutant {
+        name: "the-final-dot-is-lost",
+        repeats: "Browsers and proxies that strip the dot from a URL's host, and look up what is left below their search list.",
+        clauses: &["NAME-7", "NAME-8"],
+        what: "The resolver of a request is not told that a name is absolute.",
+        caught_by: &["names/final-dot", "permissions/absolute-names"],
+        needs: NAMES,
+        wrap: provider::<Resolving<Dotless>>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "names-below-localhost-are-looked-up",
+        repeats: "getaddrinfo with a file of hosts that has localhost alone.",
+        clauses: &["NAME-9"],
+        what: "Of the names that are this machine only localhost itself is found without a resolver.",
+        caught_by: &["names/below-localhost"],
+        needs: NAMES,
+        wrap: provider::<LocalhostAlone>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "every-address-is-dialled",
+        repeats: "Races without a bound, and the name whose owner lets others dial three thousand hosts.",
+        clauses: &["GATE-20"],
+        what: "An answer is dialled to its end.",
+        caught_by: &["names/thousands-of-addresses"],
+        needs: NAMES,
+        wrap: provider::<Resolving<LastFirst>>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "an-address-has-many-zones",
+        repeats: "Lists of addresses beside which ::1%7 is another one than ::1.",
+        clauses: &["NAME-12"],
+        what: "Gates are shown addresses with the zones of the answer.",
+        caught_by: &["names/answers-with-zones"],
+        needs: &[Capability::Names, Capability::Resolver, Capability::Gates],
+        wrap: super::gates::zoned,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "interfaces-are-told-before-gates",
+        repeats: "Parsers that look a zone up where they find it.",
+        clauses: &["NAME-13"],
+        what: "An open to a zone that this machine does not have is refused at the call.",
+        caught_by: &["gates/unknown-interface"],
+        needs: &[Capability::Gates],
+        wrap: provider::<ZonesFirst>,
+        ..Mutant::SOUND
+    },
+    Mutant {
         name: "lookups-run-on",
         repeats: "getaddrinfo, which nothing can stop.",
         clauses: &["GATE-6"],
@@ -229,6 +279,85 @@ impl ResolverFault for NotFound {
     ) -> Result<Vec<SocketAddr>, Error> {
         let all = it.lookup(name, port).await;
         all.map_err(|it| Error::new(ErrorName::DomainNotFound, it.message()))
+    }
+}
+
+#[derive(Default)]
+struct Dotless;
+
+#[async_trait]
+impl ResolverFault for Dotless {
+    async fn lookup(
+        &self,
+        it: &Arc<dyn Resolver>,
+        name: &Host,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        it.lookup(&Host::parse(name.as_str())?, port).await
+    }
+}
+
+/// Where the end of a long answer is dialled, as it is if all of it is.
+#[derive(Default)]
+struct LastFirst;
+
+#[async_trait]
+impl ResolverFault for LastFirst {
+    async fn lookup(
+        &self,
+        it: &Arc<dyn Resolver>,
+        name: &Host,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let mut all = it.lookup(name, port).await?;
+        if all.len() > 32 {
+            all.rotate_right(1);
+        }
+        Ok(all)
+    }
+}
+
+/// Knows no name.
+#[derive(Debug)]
+struct Nobody;
+
+#[async_trait]
+impl Resolver for Nobody {
+    async fn lookup(&self, name: &Host, _port: u16) -> Result<Vec<SocketAddr>, Error> {
+        Err(Error::new(
+            ErrorName::DomainNotFound,
+            format!("{name} is unknown"),
+        ))
+    }
+}
+
+#[derive(Default)]
+struct LocalhostAlone;
+
+#[async_trait]
+impl ProviderFault for LocalhostAlone {
+    fn open(&self, it: &Arc<dyn SocketProvider>, request: OpenRequest) -> Result<Inner, Error> {
+        let below = request.host().as_str().ends_with(".localhost");
+        match request.resolver() {
+            None if below => it.open_with(request.with_resolver(Arc::new(Nobody))),
+            _ => it.open_with(request),
+        }
+    }
+}
+
+#[derive(Default)]
+struct ZonesFirst;
+
+#[async_trait]
+impl ProviderFault for ZonesFirst {
+    fn open(&self, it: &Arc<dyn SocketProvider>, request: OpenRequest) -> Result<Inner, Error> {
+        match request.host().zone() {
+            Some(zone) if zone.parse::<u32>().is_err() => Err(Error::new(
+                ErrorName::InvalidAccess,
+                "there is no such interface",
+            )),
+            _ => it.open_with(request),
+        }
     }
 }
 

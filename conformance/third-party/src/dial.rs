@@ -1,5 +1,6 @@
 //! From a request to a connection: gates, one lookup, gates again, and then the race of RFC 8305, a thread for each runner.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpStream};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tcpsocket::{Error, ErrorName, Gate, Host, OpenRequest, Resolver};
+use tcpsocket::{Error, ErrorName, Gate, Host, OpenRequest, Resolver, canonical_address};
 
 use crate::attempt::{Attempt, Stopped};
 use crate::net;
@@ -18,6 +19,8 @@ pub(crate) type Admission = Pin<Box<dyn Future<Output = Result<(), Error>> + Sen
 
 /// How long connecting may take (OPT-3).
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How many addresses are dialled for one open (GATE-20).
+const MOST_ADDRESSES: usize = 32;
 /// The head start of each runner.
 const STAGGER: Duration = Duration::from_millis(250);
 
@@ -46,8 +49,9 @@ pub(crate) fn connect(
     }
     // The clock runs while we look up and dial, and not while a gate decides (GATE-7).
     let began = Instant::now();
+    let scope = host.zone().map(interface);
     let found = match host.literal() {
-        Some(ip) => vec![literal(host, ip, port)?],
+        Some(ip) => vec![literal(ip, scope.flatten(), port)],
         None => attempt
             .run(resolver.lookup(host, port), began.checked_add(timeout))
             .map_err(stopped)??,
@@ -57,7 +61,7 @@ pub(crate) fn connect(
         let why = format!("asked for {host} at port {port}, the resolver answered with {it}");
         return Err(Error::new(ErrorName::Network, why));
     }
-    let found: Vec<SocketAddr> = found.into_iter().map(net::canonical).collect();
+    let found: Vec<SocketAddr> = found.into_iter().map(canonical_address).collect();
     if found.is_empty() {
         let why = format!("{host} has no address");
         return Err(Error::new(ErrorName::DomainNotFound, why));
@@ -65,6 +69,10 @@ pub(crate) fn connect(
     let admitted = attempt
         .run(admit(request.gates(), host, found), None)
         .map_err(stopped)??;
+    if scope == Some(None) {
+        let why = format!("{host}: there is no such interface");
+        return Err(Error::new(ErrorName::ConnectionRefused, why));
+    }
     let end = Instant::now().checked_add(left);
     let stream = race(attempt, in_turn(admitted), end)?;
     let options = request.options();
@@ -79,25 +87,21 @@ fn stopped(why: Stopped) -> Error {
     }
 }
 
-/// The address of a literal. A zone is a number, or the name of an interface.
-fn literal(host: &Host, ip: IpAddr, port: u16) -> Result<SocketAddr, Error> {
-    let (IpAddr::V6(ip), Some(zone)) = (ip, host.zone()) else {
-        return Ok(SocketAddr::new(ip, port));
-    };
+fn literal(ip: IpAddr, scope: Option<u32>, port: u16) -> SocketAddr {
+    match (ip, scope) {
+        (IpAddr::V6(ip), Some(scope)) => SocketAddrV6::new(ip, port, 0, scope).into(),
+        (ip, _) => SocketAddr::new(ip, port),
+    }
+}
+
+/// The number of an interface, which a zone is or names. Gates must not notice that there is none (NAME-13).
+fn interface(zone: &str) -> Option<u32> {
     // `std` has no if_nametoindex; on Linux the answer is in a file.
     let named = || {
         let index = std::fs::read_to_string(format!("/sys/class/net/{zone}/ifindex")).ok()?;
         index.trim().parse().ok()
     };
-    let plain = zone.bytes().all(|b| b.is_ascii_alphanumeric());
-    let scope = zone.parse().ok().or_else(|| plain.then(named).flatten());
-    match scope {
-        Some(scope) => Ok(SocketAddrV6::new(ip, port, 0, scope).into()),
-        None => Err(Error::new(
-            ErrorName::ConnectionRefused,
-            format!("there is no interface {zone}"),
-        )),
-    }
+    zone.parse().ok().or_else(named)
 }
 
 /// Shows all addresses to every gate, and keeps those that all of them returned.
@@ -118,7 +122,7 @@ async fn admit(
     Ok(left)
 }
 
-/// One of each family in turn, beginning with that of the first.
+/// One of each family in turn, beginning with that of the first, and no more than may be dialled.
 fn in_turn(all: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = all.first().is_some_and(SocketAddr::is_ipv6);
     let (ours, theirs): (Vec<_>, Vec<_>) =
@@ -128,6 +132,7 @@ fn in_turn(all: Vec<SocketAddr>) -> Vec<SocketAddr> {
     loop {
         let pair = [ours.next(), theirs.next()];
         if pair == [None, None] {
+            turns.truncate(MOST_ADDRESSES);
             return turns;
         }
         turns.extend(pair.into_iter().flatten());
@@ -238,6 +243,10 @@ fn dial(to: SocketAddr, end: Option<Instant>, lost: impl Fn() -> bool) -> Result
             return Err(stopped(Stopped::TimedOut));
         }
         match socket.connect(&to.into()) {
+            Ok(()) if net::is_itself(&socket).map_err(explain)? => {
+                let _ = socket.set_linger(Some(Duration::ZERO));
+                return Err(explain(io::ErrorKind::ConnectionRefused.into()));
+            }
             Ok(()) => return Ok(socket.into()),
             Err(it) if net::again(&it) => {}
             Err(it) => return Err(explain(it)),

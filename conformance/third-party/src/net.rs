@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tcpsocket::{Bytes, Error, ErrorName, canonical_ip};
+use tcpsocket::{Bytes, Error, ErrorName};
 
 /// How often a thread that waits for the kernel looks up to see whether it is still wanted. Connects and writes that are
 /// stuck pay for it; reads are not, they are woken by `shutdown`.
@@ -74,11 +74,10 @@ pub(crate) fn stop_listening(listener: &TcpListener) {
     let _ = SockRef::from(listener).shutdown(Shutdown::Both);
 }
 
-pub(crate) fn canonical(it: SocketAddr) -> SocketAddr {
-    match canonical_ip(it.ip()) {
-        ip if ip == it.ip() => it,
-        ip => SocketAddr::new(ip, it.port()),
-    }
+/// Whether a connection is one with itself, which the kernel makes when it chooses the port that is dialled for the socket that
+/// dials it (GATE-19).
+pub(crate) fn is_itself(socket: &Socket) -> io::Result<bool> {
+    Ok(socket.local_addr()?.as_socket() == socket.peer_addr()?.as_socket())
 }
 
 /// Why there is no connection (ERR-2).
@@ -91,6 +90,8 @@ pub(crate) fn connect_error(to: SocketAddr, it: io::Error) -> Error {
         | ErrorKind::InvalidInput
         | ErrorKind::PermissionDenied => ErrorName::ConnectionRefused,
         ErrorKind::TimedOut => ErrorName::NetworkTimeout,
+        // There is no interface of its zone's number.
+        _ if it.raw_os_error() == Some(libc::ENODEV) => ErrorName::ConnectionRefused,
         _ => ErrorName::Network,
     };
     Error::with_source(name, format!("{to} cannot be reached: {it}"), it)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
 
-use tcpsocket::{Error, Gate, ListenRequest, ServerEvent, TcpServerSocket};
+use tcpsocket::{Error, Gate, ListenRequest, ServerEvent, TcpServerSocket, canonical_address};
 
 use self::listening::Listening;
 use crate::busy::Busy;
@@ -53,7 +53,7 @@ pub(crate) async fn listen(
 
 async fn ask(gates: &[Arc<dyn Gate>], at: SocketAddr) -> Result<(), Error> {
     for gate in gates {
-        gate.bind(net::canonical(at)).await?;
+        gate.bind(canonical_address(at)).await?;
     }
     Ok(())
 }

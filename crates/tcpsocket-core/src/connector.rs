@@ -11,6 +11,9 @@ use crate::failure::reach;
 /// The delay before the next address is tried while the last attempt is still undecided: RFC 8305's 250 milliseconds.
 pub const STAGGER: Duration = Duration::from_millis(250);
 
+/// How many addresses one open dials at most: 32 (GATE-20). What an answer has beyond them, in the order of dialling, is never dialled.
+pub const MOST_ADDRESSES: usize = 32;
+
 /// How long connecting may take, unless an option says otherwise: 30 seconds (OPT-3).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -56,13 +59,14 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Begins at `now`, with these addresses in their order of preference.
+    /// Begins at `now`, with these addresses in their order of preference, of which [`MOST_ADDRESSES`] are dialled at most.
     pub fn new(
         addresses: impl IntoIterator<Item = SocketAddr>,
         timeout: Option<Duration>,
         now: Instant,
     ) -> Connector {
-        let waiting = interleave(addresses);
+        let mut waiting = interleave(addresses);
+        waiting.truncate(MOST_ADDRESSES);
         Connector {
             first: waiting.front().copied(),
             count: waiting.len(),
@@ -197,6 +201,30 @@ mod tests {
             assert!(it.next_dial(now).is_some());
             it.failed(failure(kind), now);
         }
+        let error = it.verdict(now).expect("nothing is left");
+        assert_eq!(error.name(), ErrorName::ConnectionRefused);
+    }
+
+    #[test]
+    fn no_more_addresses_are_dialled_than_may_be() {
+        let now = Instant::now();
+        let port = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        // The other family has its share, wherever it stands in the answer.
+        let other: SocketAddr = "[::1]:1".parse().unwrap();
+        let all = (1..=3000).map(port).chain([other]);
+        let mut it = Connector::new(all, None, now);
+        let mut dialled = Vec::new();
+        while let Some(to) = it.next_dial(now) {
+            assert!(it.verdict(now).is_none());
+            dialled.push(to);
+            it.failed(failure(ErrorKind::ConnectionRefused), now);
+        }
+        let expected: Vec<_> = [port(1), other]
+            .into_iter()
+            .chain((2..32).map(port))
+            .collect();
+        assert_eq!(dialled, expected);
+        assert_eq!(dialled.len(), MOST_ADDRESSES);
         let error = it.verdict(now).expect("nothing is left");
         assert_eq!(error.name(), ErrorName::ConnectionRefused);
     }

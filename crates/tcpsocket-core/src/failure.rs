@@ -57,6 +57,10 @@ pub fn listen_failed(at: impl Display, cause: io::Error) -> Error {
             ErrorName::NotAllowed,
             "the operating system does not let this process bind it",
         ),
+        ErrorKind::AddrNotAvailable if cause.raw_os_error().is_none() => (
+            ErrorName::Network,
+            "choose another address, or none for all that the machine has",
+        ),
         ErrorKind::AddrNotAvailable => (ErrorName::Network, "this machine has no such address"),
         _ => (ErrorName::Network, "the operating system refused"),
     };
@@ -87,8 +91,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_tried_and_what_is_missing_are_told() {
+        let cause = io::Error::new(ErrorKind::AddrNotAvailable, "this machine has no IPv6");
+        let error = listen_failed("[::]:9", cause);
+        assert_eq!(error.name(), ErrorName::Network);
+        let expected = "cannot listen at [::]:9: this machine has no IPv6; choose another address, or none for all that the machine has";
+        assert_eq!(error.message(), expected);
+    }
+
+    #[test]
     fn an_address_that_is_not_ours_is_told_so() {
-        let error = listen_failed("192.0.2.1:9", ErrorKind::AddrNotAvailable.into());
+        // The kernel's own.
+        let nobodys = std::net::SocketAddr::from(([192, 0, 2, 1], 0));
+        let cause = std::net::TcpListener::bind(nobodys).expect_err("documentation's address");
+        let error = listen_failed("192.0.2.1:9", cause);
         assert_eq!(error.name(), ErrorName::Network);
         assert!(
             error.message().contains("this machine has no such address"),

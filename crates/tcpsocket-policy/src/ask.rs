@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use tcpsocket::{Error, Host, ListenRequest, OpenRequest, canonical_ip};
+use tcpsocket::{Error, Host, ListenRequest, OpenRequest, canonical_address};
 
 /// One thing that a policy decides about.
 ///
@@ -72,7 +72,7 @@ impl Ask {
     pub fn connect(host: &Host, address: SocketAddr) -> Ask {
         Ask::Connect {
             host: host.clone(),
-            address: canonical(address),
+            address: canonical_address(address),
         }
     }
 
@@ -88,15 +88,15 @@ impl Ask {
     /// May a server be bound here?
     pub fn bind(address: SocketAddr) -> Ask {
         Ask::Bind {
-            address: canonical(address),
+            address: canonical_address(address),
         }
     }
 
     /// May this peer be accepted?
     pub fn accept(local: SocketAddr, peer: SocketAddr) -> Ask {
         Ask::Accept {
-            local: canonical(local),
-            peer: canonical(peer),
+            local: canonical_address(local),
+            peer: canonical_address(peer),
         }
     }
 
@@ -141,13 +141,5 @@ impl fmt::Display for Ask {
             Ask::Bind { address } => write!(f, "bind {address}"),
             Ask::Accept { local, peer } => write!(f, "accept {peer} at {local}"),
         }
-    }
-}
-
-/// A real IPv6 address keeps its scope.
-fn canonical(it: SocketAddr) -> SocketAddr {
-    match canonical_ip(it.ip()) {
-        ip if ip == it.ip() => it,
-        ip => SocketAddr::new(ip, it.port()),
     }
 }

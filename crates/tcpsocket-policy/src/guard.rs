@@ -121,6 +121,8 @@ impl<P: SocketProvider> SocketProvider for Guarded<P> {
         };
         let gate = RequestGate::issue(&self.guard, asked);
         let request = request.without_gates().with_gate(gate.clone());
+        // What was decided is this name, and none that a search list makes of it (NAME-8).
+        let request = request.with_absolute_name();
         let request = around.into_iter().fold(request, OpenRequest::with_gate);
         let socket = self.inner.open_with(request)?;
         if let Err(unwatched) = gate.watches() {

@@ -1,15 +1,44 @@
 //! Asking the gates of a request (GATE-1, GATE-2), and questions that go on behind the call that asked them.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
-use tcpsocket::{Control, Error, ErrorName, Gate, Host, Meter};
+use tcpsocket::{Control, Error, ErrorName, Gate, Host, Meter, OpenRequest};
 
-use crate::foreign;
+use crate::{foreign, sys};
+
+/// The address that the host is, or `None` for a name.
+pub(crate) fn literal(request: &OpenRequest) -> Option<Result<SocketAddr, NoInterface>> {
+    let host = request.host();
+    let (ip, port) = (host.literal()?, request.port());
+    Some(match (ip, host.zone()) {
+        (IpAddr::V6(ip), Some(zone)) => match sys::interface(zone) {
+            Some(scope) => Ok(SocketAddrV6::new(ip, port, 0, scope).into()),
+            None => Err(NoInterface(SocketAddr::new(ip.into(), port))),
+        },
+        (ip, _) => Ok(SocketAddr::new(ip, port)),
+    })
+}
+
+/// The zone of a literal is none of this machine's. The gates are asked all the same, about the address without it: a program that
+/// may not go there is not told which interfaces there are (NAME-13).
+#[derive(Debug)]
+pub(crate) struct NoInterface(SocketAddr);
+
+impl NoInterface {
+    /// Never admits.
+    pub(crate) async fn admit<T>(self, gates: &[Arc<dyn Gate>], host: &Host) -> Result<T, Error> {
+        connect(gates, host, vec![self.0]).await?;
+        Err(Error::new(
+            ErrorName::ConnectionRefused,
+            format!("cannot connect to {host}: this machine has no such network interface"),
+        ))
+    }
+}
 
 /// Asks every gate for the name.
 pub(crate) async fn name(gates: &[Arc<dyn Gate>], host: &Host, port: u16) -> Result<(), Error> {

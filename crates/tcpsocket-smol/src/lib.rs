@@ -4,6 +4,8 @@
 mod admission;
 mod event_loop;
 mod foreign;
+mod hosts;
+mod order;
 mod provider;
 mod resolver;
 mod scratch;

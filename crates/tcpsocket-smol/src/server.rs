@@ -16,7 +16,7 @@ use mio::Interest;
 use parking_lot::Mutex;
 use tcpsocket::{
     Control, Error, ErrorName, Gate, ListenRequest, Meter, ServerEvent, TcpServerSocket, TcpSocket,
-    canonical_ip,
+    canonical_address, canonical_ip,
 };
 use tcpsocket_core::{Settings, listen_failed};
 
@@ -102,15 +102,17 @@ pub(crate) async fn listen(
 
     admission::bind(&gates, at).await?;
     let mut at = at;
+    let mut tried = at.to_string();
     let mut bound = sys::bind(at, tuning);
     if let (None, Err(error)) = (options.address, &bound)
         && sys::no_such_family(error)
     {
         at.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        tried = format!("{at}, nor at {tried} ({error})");
         admission::bind(&gates, at).await?;
         bound = sys::bind(at, tuning);
     }
-    let failed = |error: io::Error| listen_failed(at, error);
+    let failed = |error: io::Error| listen_failed(&tried, error);
     let bound = bound.map_err(failed)?;
     let port = bound
         .local_addr()
@@ -333,13 +335,13 @@ impl Inner {
     /// Asks the gates about a peer; returns it if they admit it at once. A gate that waits is polled by a task from here on, so that one
     /// which blocks holds up no loop.
     fn ask(&self, peer: Peer) -> Option<Peer> {
-        let canonical = |at: SocketAddr| SocketAddr::new(canonical_ip(at.ip()), at.port());
         let Ok(local) = peer.stream.local_addr() else {
             peer.refuse();
             return None;
         };
         let gates = self.gates.clone();
-        let answer = admission::accept(gates, canonical(local), canonical(peer.address));
+        let (local, address) = (canonical_address(local), canonical_address(peer.address));
+        let answer = admission::accept(gates, local, address);
         let asked = Arc::new(Asked {
             peer: Mutex::new(Some(peer)),
             answer: Asking::new(Box::pin(answer)),

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
@@ -178,7 +178,7 @@ pub(crate) fn open(
     shared: &Arc<Shared>,
     request: OpenRequest,
 ) -> Result<Arc<dyn TcpSocket>, Error> {
-    let literal = literal(&request)?;
+    let literal = admission::literal(&request);
     let options = request.options();
     match options.use_secure_transport {
         true => Client::check(request.host(), &options.alpn)?,
@@ -203,10 +203,10 @@ pub(crate) fn open(
         || options.connect_timeout.is_some();
     let tls = speaks_of_tls.then(|| Box::new(Tls::new(&options.alpn, options.connect_timeout)));
 
-    if let (Some(to), []) = (literal, request.gates()) {
+    if let (Some(Ok(to)), []) = (&literal, request.gates()) {
         let inner = Inner::new(shared, identity, settings, machine, tls, &[])?;
         inner.locked(|state, after| {
-            state.link = plan.dial([to]);
+            state.link = plan.dial([*to]);
             inner.prepare_tls(state, after);
             inner.drive(state, after);
         });
@@ -224,13 +224,16 @@ pub(crate) fn open(
         Poll::Pending => false,
     };
     let inner = Inner::new(shared, identity, settings, machine, tls, request.gates())?;
+    // Nothing to wait for, as a rule: then there is no task either.
+    let at_once = known && literal.is_some();
     let admission = Arc::new(Asking::new(Box::pin(async move {
         if !known {
             names.await?;
         }
         let host = request.host();
         let (all, left) = match (literal, request.resolver()) {
-            (Some(to), _) => (vec![to], plan.timeout),
+            (Some(Ok(to)), _) => (vec![to], plan.timeout),
+            (Some(Err(missing)), _) => return missing.admit(request.gates(), host).await,
             (None, Some(own)) => {
                 let lookup = resolve(&**own, host, request.port(), plan.timeout);
                 foreign::resolver(lookup).await?
@@ -250,8 +253,6 @@ pub(crate) fn open(
         plan,
         done: false,
     };
-    // Nothing to wait for, as a rule: then there is no task either.
-    let at_once = known && literal.is_some();
     if !at_once || admit.poll_once().is_pending() {
         shared.spawn(Box::pin(admit));
     }
@@ -304,24 +305,6 @@ impl Drop for Admit {
     }
 }
 
-/// The address that the host is, or `None` for a name.
-fn literal(request: &OpenRequest) -> Result<Option<SocketAddr>, Error> {
-    let host = request.host();
-    Ok(Some(match (host.literal(), host.zone()) {
-        (None, _) => return Ok(None),
-        (Some(IpAddr::V6(ip)), Some(zone)) => {
-            let scope = sys::interface(zone).ok_or_else(|| {
-                Error::new(
-                    ErrorName::InvalidAccess,
-                    format!("{host}: this machine has no network interface {zone:?}"),
-                )
-            })?;
-            SocketAddrV6::new(ip, request.port(), 0, scope).into()
-        }
-        (Some(ip), _) => SocketAddr::new(ip, request.port()),
-    }))
-}
-
 /// A socket around a stream that was accepted. Open from birth.
 pub(crate) fn accepted(
     shared: &Arc<Shared>,
@@ -330,8 +313,7 @@ pub(crate) fn accepted(
     settings: Settings,
     gates: &[Arc<dyn Gate>],
 ) -> io::Result<Arc<dyn TcpSocket>> {
-    let peer = SocketAddr::new(tcpsocket::canonical_ip(peer.ip()), peer.port());
-    let identity = (peer.ip().to_string().into(), peer.port());
+    let identity = (Host::from_address(peer).as_str().into(), peer.port());
     let machine = Machine::accepted(settings);
     let inner = Inner::new(shared, identity, settings, machine, None, gates)
         .inspect_err(|_| sys::reset_on_close(&stream))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_io::Async;
 use mio::Interest;
-use socket2::SockRef;
+use socket2::{SockAddr, SockRef};
 
 use crate::event_loop::Registered;
 use crate::provider::Reactor;
@@ -56,13 +56,21 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// What it failed with.
+    /// What it failed with. If the port that the system chose for it is the one that it dials, and nobody listens there, TCP connects it with itself:
+    /// that is refused, as the next attempt would be (GATE-19).
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         let socket = self.socket();
         if let Some(error) = socket.take_error()? {
             return Err(error);
         }
         match socket.peer_addr() {
+            Ok(peer) if is_itself(&socket, &peer)? => {
+                self.reset_on_close();
+                Err(io::Error::new(
+                    io::ErrorKind::ConnectionRefused,
+                    "nobody listens there",
+                ))
+            }
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
             Err(error) => Err(error),
@@ -119,6 +127,12 @@ impl Drop for Stream {
             registered.deregister(io);
         }
     }
+}
+
+/// Whether both ends are the same.
+fn is_itself(socket: &SockRef<'_>, peer: &SockAddr) -> io::Result<bool> {
+    let local = socket.local_addr()?;
+    Ok(local.as_socket() == peer.as_socket())
 }
 
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

@@ -34,6 +34,10 @@ pub(crate) fn start_connect(to: SocketAddr, tuning: Tuning) -> io::Result<TcpStr
     match socket.connect(&SockAddr::from(to)) {
         Ok(()) => {}
         Err(error) if in_progress(&error) => {}
+        Err(error) if no_such_interface(&error) => {
+            let message = "this machine has no such network interface";
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
+        }
         Err(error) => return Err(error),
     }
     Ok(socket.into())
@@ -73,17 +77,16 @@ pub(crate) fn reset_on_close(stream: &TcpStream) {
 const INHERITS: bool = cfg!(target_os = "linux");
 
 fn non_blocking(address: SocketAddr) -> io::Result<Socket> {
-    let domain = Domain::for_address(address);
+    let kind = Type::STREAM;
     #[cfg(target_os = "linux")]
-    {
-        Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
-    }
+    let kind = kind.nonblocking();
+    let created = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP));
+    #[cfg(all(test, unix))]
+    let created = tests::on_a_machine_like_this(address, created);
+    let socket = created.map_err(|error| explain_family(address, error))?;
     #[cfg(not(target_os = "linux"))]
-    {
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        Ok(socket)
-    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 fn in_progress(error: &io::Error) -> bool {
@@ -92,6 +95,19 @@ fn in_progress(error: &io::Error) -> bool {
         return true;
     }
     error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// Whether a connect failed because there is no interface of the number that the address has for its zone.
+fn no_such_interface(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        [Some(libc::ENODEV), Some(libc::ENXIO)].contains(&error.raw_os_error())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
+    }
 }
 
 /// Flags of every send: a peer that is gone is an error, not a signal.
@@ -132,27 +148,32 @@ pub(crate) fn listener_is_dead(error: &io::Error) -> bool {
     }
 }
 
-/// Whether binding failed because the machine has no IPv6.
+/// Whether binding failed because the machine has no IPv6, or no address of it.
 pub(crate) fn no_such_family(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+/// Says what a machine lacks that has no sockets of a family: what the kernel says speaks of the protocol, and names neither.
+fn explain_family(address: SocketAddr, error: io::Error) -> io::Error {
     #[cfg(unix)]
-    {
-        let missing = [
-            libc::EAFNOSUPPORT,
-            libc::EADDRNOTAVAIL,
-            libc::EPROTONOSUPPORT,
-        ];
-        error.raw_os_error().is_some_and(|it| missing.contains(&it))
-    }
+    let missing = [Some(libc::EAFNOSUPPORT), Some(libc::EPROTONOSUPPORT)];
     #[cfg(not(unix))]
-    {
-        error.kind() == io::ErrorKind::AddrNotAvailable
+    let missing: [Option<i32>; 0] = [];
+    if error.raw_os_error().is_none() || !missing.contains(&error.raw_os_error()) {
+        return error;
     }
+    let family = match address.is_ipv6() {
+        true => "IPv6",
+        false => "IPv4",
+    };
+    let message = format!("this machine has no {family} ({error})");
+    io::Error::new(io::ErrorKind::AddrNotAvailable, message)
 }
 
 /// The number of the network interface that an IPv6 zone names, by number or, on Linux, by name.
 pub(crate) fn interface(zone: &str) -> Option<u32> {
     if let Ok(number) = zone.parse() {
-        return Some(number);
+        return Some(number).filter(|it| *it != 0);
     }
     #[cfg(target_os = "linux")]
     {
@@ -162,5 +183,93 @@ pub(crate) fn interface(zone: &str) -> Option<u32> {
     #[cfg(not(target_os = "linux"))]
     {
         None
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::cell::Cell;
+
+    use futures_lite::future;
+    use tcpsocket::{
+        Error, ErrorName, Event, ListenRequest, ServerSocketOptions, SocketOptions, SocketProvider,
+        SocketProviderExt, TcpServerSocket, TcpSocketExt,
+    };
+
+    use super::*;
+    use crate::Smol;
+
+    thread_local! {
+        static HAS_IPV6: Cell<bool> = const { Cell::new(true) };
+    }
+
+    /// What a kernel without IPv6 says, if this thread's is to be one.
+    pub(super) fn on_a_machine_like_this(
+        address: SocketAddr,
+        created: io::Result<Socket>,
+    ) -> io::Result<Socket> {
+        match address.is_ipv6() && !HAS_IPV6.get() {
+            true => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+            false => created,
+        }
+    }
+
+    type Listening = Result<std::sync::Arc<dyn TcpServerSocket>, Error>;
+
+    /// As `listen --address ::` does, and as a program that names no address.
+    #[test]
+    fn a_machine_without_ipv6_is_told_what_was_tried() {
+        HAS_IPV6.set(false);
+        let net = Smol::new();
+        let listen = |port: u16, options: ServerSocketOptions| -> Listening {
+            let request = ListenRequest::new(port)?.with_options(options);
+            future::block_on(net.listen_with(request))
+        };
+        let everywhere = ServerSocketOptions::new().address(std::net::Ipv6Addr::UNSPECIFIED);
+        let error = listen(0, everywhere).unwrap_err();
+        assert_eq!(error.name(), ErrorName::Network);
+        let tried = "cannot listen at [::]:0: this machine has no IPv6 (";
+        assert!(error.message().starts_with(tried), "{error}");
+
+        let server = listen(0, ServerSocketOptions::new()).unwrap();
+        let port = server.local_port();
+        let error = listen(port, ServerSocketOptions::new()).unwrap_err();
+        assert_eq!(error.name(), ErrorName::AddressInUse);
+        let tried = format!(
+            "cannot listen at 0.0.0.0:{port}, nor at [::]:{port} (this machine has no IPv6 ("
+        );
+        assert!(error.message().starts_with(&tried), "{error}");
+
+        future::block_on(async {
+            let socket = net.open("::1", port, SocketOptions::new()).unwrap();
+            match socket.next_event().await {
+                Some(Event::Error(error)) => {
+                    assert_eq!(error.name(), ErrorName::ConnectionRefused, "{error}");
+                    assert!(error.message().contains("has no IPv6"), "{error}");
+                }
+                other => panic!("{other:?}"),
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let at = |it: &str| it.parse().unwrap();
+        let raw = io::Error::from_raw_os_error;
+        let error = explain_family(at("[::]:9"), raw(libc::EAFNOSUPPORT));
+        assert!(no_such_family(&error));
+        assert!(
+            error.to_string().starts_with("this machine has no IPv6 ("),
+            "{error}"
+        );
+        let error = explain_family(at("127.0.0.1:9"), raw(libc::EPROTONOSUPPORT));
+        assert!(
+            error.to_string().starts_with("this machine has no IPv4 ("),
+            "{error}"
+        );
+        let error = explain_family(at("[::]:9"), raw(libc::EMFILE));
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+        assert!(out_of_descriptors(&error) && !no_such_family(&error));
+        assert!(no_such_family(&raw(libc::EADDRNOTAVAIL)));
     }
 }

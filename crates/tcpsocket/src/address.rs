@@ -1,6 +1,6 @@
 //! What a rule about addresses has to know.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// An IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`) as IPv4; any other address as it is.
 ///
@@ -15,6 +15,30 @@ pub fn canonical_ip(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V6(it) => it.to_ipv4_mapped().map_or(ip, IpAddr::V4),
         IpAddr::V4(_) => ip,
+    }
+}
+
+/// The one spelling of an address and port: [`canonical_ip`], without flow information, and with a zone only where it means something, at
+/// link-local addresses.
+///
+/// Every address shown to a [`Gate`](crate::Gate) has gone through this too: a kernel takes `::1` in any zone for `::1`, so a rule that
+/// compares addresses must not be shown a zone there (NAME-12).
+///
+/// ```
+/// use std::net::SocketAddr;
+/// use tcpsocket::canonical_address;
+///
+/// let canonical = |it: &str| canonical_address(it.parse().unwrap()).to_string();
+/// assert_eq!(canonical("[::1%7]:80"), "[::1]:80");
+/// assert_eq!(canonical("[fe80::1%7]:80"), "[fe80::1%7]:80");
+/// assert_eq!(canonical("[::ffff:10.0.0.1]:80"), "10.0.0.1:80");
+/// ```
+pub fn canonical_address(at: SocketAddr) -> SocketAddr {
+    match at {
+        SocketAddr::V6(it) if it.ip().is_unicast_link_local() => {
+            SocketAddrV6::new(*it.ip(), it.port(), 0, it.scope_id()).into()
+        }
+        it => SocketAddr::new(canonical_ip(it.ip()), it.port()),
     }
 }
 

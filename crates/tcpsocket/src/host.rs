@@ -1,18 +1,20 @@
 //! A host as the caller names it, parsed once.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::{Error, ErrorName, canonical_ip};
+use crate::{Error, ErrorName, canonical_address, canonical_ip};
 
 /// The host of an [`OpenRequest`](crate::OpenRequest): a name, or the text of an address.
 ///
 /// Parsed once, so that a name rule, a resolver and TLS all judge the same text. The rules (NAME-1 and following):
-/// ASCII; compared in lower case; one trailing dot removed; labels of 1 to 63 bytes of letters, digits, `-` and `_`,
-/// at most 253 bytes in all; an IPv6 address without brackets, its zone kept; whatever ends in a number without being
-/// an IPv4 address in four decimal parts is refused, because resolvers disagree about what it means.
+/// ASCII; compared in lower case; one trailing dot removed, and remembered for the lookup; labels of 1 to 63 bytes of letters,
+/// digits, `-` and `_`, at most 253 bytes in all; an IPv6 address without brackets, with a zone only if it is link-local; whatever
+/// ends in a number without being an IPv4 address in four decimal parts is refused, because resolvers disagree about what it
+/// means.
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -21,6 +23,7 @@ use crate::{Error, ErrorName, canonical_ip};
 /// let host: Host = "Mail.Example.ORG.".parse()?;
 /// assert_eq!(host.as_str(), "mail.example.org");
 /// assert_eq!(host.given(), "Mail.Example.ORG.");
+/// assert_eq!(host.lookup_name(), "mail.example.org.");
 /// assert_eq!(host.literal(), None);
 ///
 /// let host: Host = "::ffff:127.0.0.1".parse()?;
@@ -38,7 +41,10 @@ pub struct Host {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Name,
+    Name {
+        /// Looked up as it is, and nowhere below another name.
+        absolute: bool,
+    },
     Literal {
         ip: IpAddr,
         /// Where the zone begins in `canonical`, if there is one.
@@ -78,27 +84,12 @@ impl Host {
                     "it has a colon but is no IPv6 address; the port is an argument of its own",
                 );
             };
-            let zone_ok = |it: &str| {
-                !it.is_empty()
-                    && it
-                        .bytes()
-                        .all(|b| b.is_ascii_graphic() && b != b'%' && b != b'/')
-            };
             return match (zone, canonical_ip(IpAddr::V6(ip))) {
                 (None, ip) => Ok(Host::from_ip(given, ip)),
-                (Some(_), IpAddr::V4(_)) => refuse("an IPv4 address has no zone"),
-                (Some(zone), _) if !zone_ok(zone) => refuse("the zone after % is not acceptable"),
-                (Some(zone), ip) => {
-                    let mut text = ip.to_string();
-                    let at = text.len() + 1;
-                    text.push('%');
-                    text.push_str(zone);
-                    Ok(Host {
-                        given: given.into(),
-                        canonical: text.into(),
-                        kind: Kind::Literal { ip, zone: Some(at) },
-                    })
-                }
+                (Some(zone), ip) => match zone_fault(ip, zone) {
+                    Some(why) => refuse(why),
+                    None => Ok(Host::from_zoned(Some(given), ip, zone)),
+                },
             };
         }
         let text = given.strip_suffix('.').unwrap_or(given);
@@ -127,8 +118,39 @@ impl Host {
         Ok(Host {
             given: given.into(),
             canonical: text.to_ascii_lowercase().into(),
-            kind: Kind::Name,
+            kind: Kind::Name {
+                absolute: text.len() < given.len(),
+            },
         })
+    }
+
+    /// The host that an address is: canonical, its zone as a number. What [`TcpSocket::host`](crate::TcpSocket::host) of an accepted
+    /// socket returns, so that it can be opened (NAME-14).
+    ///
+    /// ```
+    /// use tcpsocket::Host;
+    ///
+    /// let peer = "[fe80::1%2]:4000".parse().unwrap();
+    /// assert_eq!(Host::from_address(peer).as_str(), "fe80::1%2");
+    /// let peer = "[::ffff:192.0.2.1]:4000".parse().unwrap();
+    /// assert_eq!(Host::from_address(peer).as_str(), "192.0.2.1");
+    /// ```
+    pub fn from_address(at: SocketAddr) -> Host {
+        match canonical_address(at) {
+            SocketAddr::V6(it) if it.scope_id() != 0 => {
+                Host::from_zoned(None, IpAddr::V6(*it.ip()), &it.scope_id().to_string())
+            }
+            it => Host::from_ip(&it.ip().to_string(), it.ip()),
+        }
+    }
+
+    /// The same host, looked up as an absolute name, as if it had been given with a final dot (NAME-8).
+    #[must_use]
+    pub fn into_absolute(mut self) -> Host {
+        if let Kind::Name { absolute } = &mut self.kind {
+            *absolute = true;
+        }
+        self
     }
 
     fn from_ip(given: &str, ip: IpAddr) -> Host {
@@ -139,30 +161,78 @@ impl Host {
         }
     }
 
+    fn from_zoned(given: Option<&str>, ip: IpAddr, zone: &str) -> Host {
+        let text = format!("{ip}%{zone}");
+        Host {
+            given: given.unwrap_or(&text).into(),
+            kind: Kind::Literal {
+                ip,
+                zone: Some(text.len() - zone.len()),
+            },
+            canonical: text.into(),
+        }
+    }
+
     /// The text exactly as the caller gave it; what [`TcpSocket::host`](crate::TcpSocket::host) echoes (IF-8).
     pub fn given(&self) -> &str {
         &self.given
     }
 
-    /// The canonical text: what rules compare, what is looked up, and the name that TLS checks.
+    /// The canonical text: what rules compare, and the name that TLS checks. It has no final dot.
     pub fn as_str(&self) -> &str {
         &self.canonical
+    }
+
+    /// Whether the name is meant from the root, so that a resolver searches for it nowhere else (NAME-7): it was given with a final dot,
+    /// or a guard has asked for that. `false` for an address.
+    pub fn is_absolute(&self) -> bool {
+        matches!(self.kind, Kind::Name { absolute: true })
+    }
+
+    /// What is looked up: the canonical text, with a final dot if the name [is absolute](Host::is_absolute).
+    pub fn lookup_name(&self) -> Cow<'_, str> {
+        match self.is_absolute() {
+            true => Cow::Owned(format!("{}.", self.canonical)),
+            false => Cow::Borrowed(&self.canonical),
+        }
     }
 
     /// The address, if the host is one; an IPv4 address mapped into IPv6 comes as IPv4. `None` for a name.
     pub fn literal(&self) -> Option<IpAddr> {
         match self.kind {
-            Kind::Name => None,
+            Kind::Name { .. } => None,
             Kind::Literal { ip, .. } => Some(ip),
         }
     }
 
-    /// The zone of an IPv6 address: `eth0` in `fe80::1%eth0`.
+    /// The zone of a link-local IPv6 address: `eth0` in `fe80::1%eth0`.
     pub fn zone(&self) -> Option<&str> {
         match self.kind {
             Kind::Literal { zone: Some(at), .. } => Some(&self.canonical[at..]),
             _ => None,
         }
+    }
+}
+
+/// Why this address cannot have this zone (NAME-11).
+///
+/// For a kernel a zone means something with a link-local address only; it ignores others, so that they would be spellings of one
+/// address by which rules are evaded.
+fn zone_fault(ip: IpAddr, zone: &str) -> Option<&'static str> {
+    let local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let allowed = |b: u8| b.is_ascii_graphic() && b != b'%' && b != b'/';
+    if !local {
+        Some("only a link-local address, of fe80::/10, has a zone")
+    } else if zone.is_empty() || !zone.bytes().all(allowed) {
+        Some("the zone after % is not acceptable")
+    } else if zone.starts_with(['+', '-']) {
+        Some("a zone has no sign")
+    } else if !zone.bytes().all(|b| b.is_ascii_digit()) {
+        None
+    } else if zone.starts_with('0') || zone.parse::<u32>().is_err() {
+        Some("a zone by number is 1 to 4294967295, without leading zeros")
+    } else {
+        None
     }
 }
 
@@ -222,7 +292,53 @@ mod tests {
             assert_eq!(host.literal().is_some(), literal, "{given}");
         }
         assert_eq!(Host::parse("fe80::1%eth0").unwrap().zone(), Some("eth0"));
+        assert_eq!(
+            Host::parse("febf::1%4294967295").unwrap().zone(),
+            Some("4294967295")
+        );
         assert_eq!(Host::parse("::1").unwrap().zone(), None);
+    }
+
+    #[test]
+    fn a_final_dot_is_for_the_lookup_alone() {
+        let plain = Host::parse("Db").unwrap();
+        let dotted = Host::parse("Db.").unwrap();
+        assert_eq!(
+            (plain.lookup_name(), plain.is_absolute()),
+            ("db".into(), false)
+        );
+        assert_eq!(
+            (dotted.lookup_name(), dotted.is_absolute()),
+            ("db.".into(), true)
+        );
+        assert_eq!(plain, dotted);
+        let guarded = plain.into_absolute();
+        assert_eq!(guarded.lookup_name(), "db.");
+        assert_eq!((guarded.as_str(), guarded.given()), ("db", "Db"));
+        for address in ["127.0.0.1.", "::1", "fe80::1%eth0"] {
+            let host = Host::parse(address).unwrap().into_absolute();
+            assert!(!host.is_absolute(), "{address}");
+            assert_eq!(host.lookup_name(), host.as_str());
+        }
+    }
+
+    #[test]
+    fn the_host_of_an_address_leads_to_it_again() {
+        for (at, host) in [
+            ("127.0.0.1:1", "127.0.0.1"),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1"),
+            ("[::1%7]:1", "::1"),
+            ("[fe80::1]:1", "fe80::1"),
+            ("[fe80::1%7]:1", "fe80::1%7"),
+        ] {
+            let from = Host::from_address(at.parse().unwrap());
+            assert_eq!((from.as_str(), from.given()), (host, host));
+            let parsed = Host::parse(host).unwrap();
+            assert_eq!(
+                (parsed.literal(), parsed.zone()),
+                (from.literal(), from.zone())
+            );
+        }
     }
 
     #[test]
@@ -249,9 +365,21 @@ mod tests {
             "a b",
             "a/b",
             "user@host",
-            "::1%",
+            "fe80::1%",
+            "fe80::1%a%b",
+            "fe80::1%a/b",
+            "fe80::1%+7",
+            "fe80::1%-7",
+            "fe80::1%0",
+            "fe80::1%07",
+            "fe80::1%4294967296",
+            "::1%1",
+            "::1%lo",
+            "2001:db8::1%eth0",
+            "fec0::1%eth0",
+            "ff02::1%eth0",
             "::ffff:1.2.3.4%eth0",
-            "::1%a%b",
+            "::ffff:169.254.1.1%eth0",
             "x.0x",
             &long_label,
             &long_name,

@@ -21,7 +21,7 @@ mod state;
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
 
-pub use crate::address::{canonical_ip, is_public};
+pub use crate::address::{canonical_address, canonical_ip, is_public};
 pub use crate::capabilities::Capabilities;
 pub use crate::error::{Error, ErrorClass, ErrorName, UnknownErrorName};
 pub use crate::event::{Close, Data, Event, ServerEvent};

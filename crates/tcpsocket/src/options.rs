@@ -251,6 +251,13 @@ impl OpenRequest {
         self
     }
 
+    /// Has the name looked up as an absolute one, as if it had been given with a final dot: for a guard, whose rules are about this name and
+    /// not about one that a resolver makes of it (NAME-8).
+    pub fn with_absolute_name(mut self) -> OpenRequest {
+        self.host = self.host.into_absolute();
+        self
+    }
+
     /// Whom to reach.
     pub fn host(&self) -> &Host {
         &self.host

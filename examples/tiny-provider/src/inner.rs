@@ -259,6 +259,8 @@ fn is_connected(stream: &TcpStream) -> io::Result<bool> {
         return Err(error);
     }
     match stream.peer_addr() {
+        // The system chose the port that it dials for the socket itself.
+        Ok(peer) if peer == stream.local_addr()? => Err(ErrorKind::ConnectionRefused.into()),
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
         Err(error) => Err(error),

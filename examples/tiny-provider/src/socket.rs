@@ -10,7 +10,6 @@ use std::time::Instant;
 use mio::net::TcpStream;
 use tcpsocket::{
     BinaryType, Bytes, Error, ErrorName, Event, Host, OpenRequest, ReadyState, Security, TcpSocket,
-    canonical_ip,
 };
 use tcpsocket_core::{Connector, Machine};
 
@@ -63,7 +62,7 @@ pub(crate) fn accepted(
 ) -> io::Result<Arc<dyn TcpSocket>> {
     terms.apply(&stream)?;
     let token = driver.new_token();
-    let named = (canonical_ip(peer.ip()).to_string(), peer.port());
+    let named = (Host::from_address(peer).as_str().to_owned(), peer.port());
     let machine = Machine::accepted(terms.settings);
     let link = Link::Up(Watched::new(driver, token, stream)?);
     let inner = Inner::new(driver, token, named, terms, machine, link);

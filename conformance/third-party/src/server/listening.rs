@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use tcpsocket::{
-    Control, Error, Gate, ListenRequest, ReadyState, ServerEvent, ServerSocketOptions,
+    Control, Error, Gate, Host, ListenRequest, ReadyState, ServerEvent, ServerSocketOptions,
+    canonical_address,
 };
 
 use crate::busy::Busy;
@@ -168,7 +169,7 @@ impl Listening {
 
     fn question(&self, peer: Peer, local: SocketAddr) -> Asked {
         let gates = self.gates.clone();
-        let (local, address) = (net::canonical(local), net::canonical(peer.address));
+        let (local, address) = (canonical_address(local), canonical_address(peer.address));
         let verdict = Box::pin(async move {
             for gate in gates {
                 gate.accept(local, address).await?;
@@ -180,13 +181,12 @@ impl Listening {
 
     /// A socket of who was admitted, or `None` if there are no threads for it.
     fn hand_out(&self, peer: Peer) -> Option<Arc<Socket>> {
-        let address = net::canonical(peer.address);
         let options = &self.options;
         // What fails here fails because the peer is gone, which will show.
         let _ = net::set_up(&peer.stream, options.no_delay, options.keep_alive);
         let facts = Facts {
-            host: address.ip().to_string(),
-            port: address.port(),
+            host: Host::from_address(peer.address).as_str().to_owned(),
+            port: peer.address.port(),
             binary_type: options.binary_type,
             linger: options.linger,
         };

@@ -28,7 +28,8 @@ fn bad_usage_is_2_and_says_what_is_wrong() {
         (&["open", "http://example.org", "80"], "is no host"),
         (&["open", "[::1]", "80"], "without brackets"),
         (&["open", "fe80::1%", "80"], "zone"),
-        (&["open", "fe80::1%nosuch", "80"], "nosuch"),
+        (&["open", "fe80::1%+1", "80"], "a zone has no sign"),
+        (&["open", "::1%lo", "80"], "only a link-local address"),
         (&["open", "0x7f.1", "80"], "is no host"),
         (&["open", "", "80"], "it is empty"),
         (&["open", "ex ample.org", "80"], "is no host"),
@@ -91,6 +92,14 @@ fn bad_usage_is_2_and_says_what_is_wrong() {
 fn an_address_that_this_machine_has_not_is_2() {
     let ended = Running::start(["listen", "--address", "192.0.2.1", "0"]).end();
     ended.assert_failed(2, "NetworkError", "this machine has no such address");
+}
+
+/// Not bad usage: which interfaces there are is told after the gates (NAME-13).
+#[test]
+fn no_such_interface_is_3() {
+    let ended = Running::start(["open", "fe80::1%nosuch", "80"]).end();
+    let says = "this machine has no such network interface";
+    ended.assert_failed(3, "ConnectionRefusedError", says);
 }
 
 #[test]
