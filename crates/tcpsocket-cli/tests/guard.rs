@@ -8,7 +8,7 @@ use tcpsocket::{
     Event, ServerEvent, ServerSocketOptions, SocketOptions, SocketProvider, SocketProviderExt,
     TcpServerSocketExt, TcpSocketExt,
 };
-use tcpsocket_policy::{App, Decision, Grant, Guarded, Level, Manifest, Policy};
+use tcpsocket_policy::{App, Entry, Grant, Guarded, Level, Manifest, Policy};
 use tcpsocket_smol::{Loop, Smol};
 
 /// Longer than anything here takes on a machine that is busy.
@@ -28,7 +28,7 @@ impl Hosted {
         let grant = app.grant().clone();
         let told = Arc::<Mutex<Vec<String>>>::default();
         let sink = told.clone();
-        let audit = move |it: &Decision| sink.lock().unwrap().push(it.to_string());
+        let audit = move |it: &Entry| sink.lock().unwrap().push(it.to_string());
         let net = Guarded::new(net.clone(), app, Policy::firefox_os()).with_audit(Arc::new(audit));
         Hosted {
             net: Arc::new(net),

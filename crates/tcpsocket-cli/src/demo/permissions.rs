@@ -11,7 +11,7 @@ use tcpsocket::{
     Error, Event, ServerSocketOptions, SocketOptions, SocketProvider, SocketProviderExt,
     TcpServerSocket, TcpSocketExt,
 };
-use tcpsocket_policy::{App, Ask, Audit, Decision, Guarded, Level, Manifest, Policy};
+use tcpsocket_policy::{App, Ask, Audit, Entry, Guarded, Level, Manifest, Policy};
 
 use crate::demo::Plan;
 use crate::demo::log::{Attempt, Call};
@@ -55,15 +55,15 @@ pub(super) async fn play(stage: &mut Stage<'_>, plan: Plan) -> Result<(), CutSho
 struct Tenant {
     app: App,
     net: Arc<dyn SocketProvider>,
-    told: Arc<Mutex<Vec<Decision>>>,
+    told: Arc<Mutex<Vec<Entry>>>,
 }
 
 impl Tenant {
     fn new(stage: &Stage<'_>, plan: Plan, id: &str, level: Level) -> Tenant {
         let app = App::new(id, level, Manifest::new(level).requesting_tcp_socket());
-        let told = Arc::<Mutex<Vec<Decision>>>::default();
+        let told = Arc::<Mutex<Vec<Entry>>>::default();
         let sink = told.clone();
-        let audit = move |it: &Decision| {
+        let audit = move |it: &Entry| {
             let mut told = sink.lock().unwrap_or_else(PoisonError::into_inner);
             told.push(it.clone());
         };

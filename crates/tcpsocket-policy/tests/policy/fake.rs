@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Weak};
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) forgets_bind: Mutex<bool>,
     /// A provider whose servers ignore their controls.
     pub(crate) controls_fail: AtomicBool,
+    /// A bind that takes its time: `listen_with` waits, before any gate is asked, until this is false.
+    pub(crate) waits_to_bind: AtomicBool,
     pub(crate) opened: Mutex<Vec<OpenRequest>>,
     pub(crate) listened: Mutex<Vec<ListenRequest>>,
     pub(crate) idled: Mutex<u32>,
@@ -64,6 +67,7 @@ impl Fake {
             automatic_port: Mutex::new(40_000),
             forgets_bind: Mutex::new(false),
             controls_fail: AtomicBool::new(false),
+            waits_to_bind: AtomicBool::new(false),
             opened: Mutex::default(),
             listened: Mutex::default(),
             idled: Mutex::new(0),
@@ -199,6 +203,11 @@ impl SocketProvider for Fake {
             canonical_ip(request.options().address.unwrap_or(everywhere)),
             request.port(),
         );
+        poll_fn(|_| match self.waits_to_bind.load(SeqCst) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        })
+        .await;
         let asked = !*self.forgets_bind.lock().unwrap();
         for gate in request.gates().iter().filter(|_| asked) {
             gate.bind(at).await?;

@@ -2,6 +2,7 @@
 
 mod composition;
 mod fake;
+mod generations;
 mod guard;
 mod levels;
 mod log;
