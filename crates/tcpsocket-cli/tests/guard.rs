@@ -1,12 +1,14 @@
 //! A guard around the implementation on smol, seen from its host: what the app, and so the conformance kit, cannot see.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
 use tcpsocket::{
-    Event, ServerEvent, ServerSocketOptions, SocketOptions, SocketProvider, SocketProviderExt,
-    TcpServerSocketExt, TcpSocketExt,
+    Capabilities, Error, ErrorName, Event, Host, ListenRequest, OpenRequest, Resolver, ServerEvent,
+    ServerSocketOptions, SocketOptions, SocketProvider, SocketProviderExt, TcpServerSocket,
+    TcpServerSocketExt, TcpSocket, TcpSocketExt, async_trait,
 };
 use tcpsocket_policy::{App, Entry, Grant, Guarded, Level, Manifest, Policy};
 use tcpsocket_smol::{Loop, Smol};
@@ -22,7 +24,7 @@ struct Hosted {
 }
 
 impl Hosted {
-    fn new(net: &Smol) -> Hosted {
+    fn new(net: &(impl SocketProvider + Clone)) -> Hosted {
         let manifest = Manifest::new(Level::Privileged).requesting_tcp_socket();
         let app = App::new("app", Level::Privileged, manifest);
         let grant = app.grant().clone();
@@ -42,6 +44,14 @@ impl Hosted {
         let told = std::mem::take(&mut *self.told.lock().unwrap());
         let asked = |it: &String| it.split(": ").next().unwrap_or_default().to_owned();
         told.iter().map(asked).collect()
+    }
+
+    /// The errors that the host is told of since the last time.
+    fn failures(&self) -> Vec<String> {
+        let told = std::mem::take(&mut *self.told.lock().unwrap());
+        told.into_iter()
+            .filter(|it| it.contains(" failed: "))
+            .collect()
     }
 
     /// Waits until the grant keeps nothing more of what the app had.
@@ -150,5 +160,141 @@ fn what_only_flushes_is_kept_until_it_has_ended() {
         app.grant.revoke();
         app.net.idle().await;
         app.assert_forgotten();
+    });
+}
+
+/// Knows every name, and says that it is this machine.
+#[derive(Clone, Debug)]
+struct Here(Smol);
+
+#[async_trait]
+impl SocketProvider for Here {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn open_with(&self, request: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error> {
+        self.0
+            .open_with(request.with_resolver(Arc::new(Everything)))
+    }
+
+    async fn listen_with(&self, request: ListenRequest) -> Result<Arc<dyn TcpServerSocket>, Error> {
+        self.0.listen_with(request).await
+    }
+
+    async fn idle(&self) {
+        self.0.idle().await;
+    }
+}
+
+#[derive(Debug)]
+struct Everything;
+
+#[async_trait]
+impl Resolver for Everything {
+    async fn lookup(&self, name: &Host, port: u16) -> Result<Vec<SocketAddr>, Error> {
+        match name.as_str() {
+            "nowhere.example" => Err(Error::new(
+                ErrorName::DomainNotFound,
+                "the server at 127.0.0.53 knows no nowhere.example",
+            )),
+            _ => Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]),
+        }
+    }
+}
+
+/// The app's error, checked for what it must not say.
+fn check(error: &Error, name: ErrorName, words: &str) {
+    assert_eq!((error.name(), error.message()), (name, words));
+    let text = format!(
+        "{error} {error:?} {:?}",
+        std::io::Error::from(error.clone())
+    );
+    assert!(!text.contains("127.0.0"), "{text}");
+    assert!(std::error::Error::source(error).is_none(), "{text}");
+}
+
+/// The app of real sockets: it has named a host, so it is told of that host; its own host is told of addresses.
+#[test]
+fn what_fails_is_told_without_addresses() {
+    everywhere(async |net| {
+        let app = Hosted::new(&Here(net.clone()));
+        let open = async |host: &str, port: u16, options: SocketOptions| match app
+            .net
+            .connect(host, port, options)
+            .await
+        {
+            Err(error) => error,
+            Ok(socket) => panic!("{socket:?}"),
+        };
+        let quick = || SocketOptions::new().connect_timeout(Duration::from_millis(300));
+        let local = || ServerSocketOptions::new().address([127, 0, 0, 1]);
+
+        // Refused: the port was free a moment ago.
+        let gone = net.listen(0, local(), -1).await.unwrap();
+        let port = gone.local_port();
+        drop(gone);
+        let error = open("db.example", port, SocketOptions::new()).await;
+        let words = format!("cannot connect to db.example:{port}");
+        check(&error, ErrorName::ConnectionRefused, &words);
+        let told = app.failures();
+        assert!(told[0].contains(&format!("127.0.0.1:{port}")), "{told:?}");
+
+        // Unknown.
+        let error = open("nowhere.example", 25, SocketOptions::new()).await;
+        check(
+            &error,
+            ErrorName::DomainNotFound,
+            "there is no address for nowhere.example:25",
+        );
+        let told = app.failures();
+        assert!(told[0].contains("127.0.0.53"), "{told:?}");
+
+        // Silent: nobody takes peers out of this backlog.
+        let full = net.listen(0, local(), 1).await.unwrap();
+        let port = full.local_port();
+        let mut waiting = Vec::new();
+        while let Ok(socket) = net.connect("127.0.0.1", port, quick()).await {
+            waiting.push(socket);
+            assert!(waiting.len() < 100);
+        }
+        let error = open("db.example", port, quick()).await;
+        let words = format!("db.example:{port} did not answer in time");
+        check(&error, ErrorName::NetworkTimeout, &words);
+        let told = app.failures();
+        assert!(told[0].contains(&format!("127.0.0.1:{port}")), "{told:?}");
+
+        // In use.
+        let options = ServerSocketOptions::new();
+        let error = app.net.listen(port, options, -1).await.unwrap_err();
+        let words = "the port is in use; choose another, or 0 for any";
+        check(&error, ErrorName::AddressInUse, words);
+        let told = app.failures();
+        assert!(told[0].contains(&format!("127.0.0.1:{port}")), "{told:?}");
+        drop((full, waiting));
+
+        // A reset, of a connection that was opened and of one that was accepted.
+        let server = net.listen(0, local(), -1).await.unwrap();
+        let port = server.local_port();
+        let socket = app.net.connect("db.example", port, SocketOptions::new());
+        let socket = socket.await.unwrap();
+        let Some(ServerEvent::Connect(peer)) = server.next_event().await else {
+            panic!("no connection");
+        };
+        peer.abort(Some(Error::new(ErrorName::Network, "on purpose")));
+        let Some(Event::Error(error)) = socket.next_event().await else {
+            panic!("no error");
+        };
+        let words = format!("the connection with db.example:{port} failed");
+        check(&error, ErrorName::Network, &words);
+        let shown = format!("{socket:?}");
+        assert_eq!(
+            shown,
+            format!("GuardedSocket {{ host: \"db.example\", port: {port}, .. }}")
+        );
+        let told = app.failures();
+        assert!(told[0].contains("the connection failed"), "{told:?}");
+        drop((socket, peer, server));
+        net.idle().await;
     });
 }

@@ -153,8 +153,8 @@ const REFUSAL: &str = "this app is not allowed to do that; its host can tell why
 /// Private, so that nobody else can make one.
 #[derive(Clone)]
 pub(crate) enum Mark {
-    /// This guard has denied it, and has told its audit.
-    DeniedBy(Weak<Guard>),
+    /// This guard has told its audit of it.
+    ToldBy(Weak<Guard>),
     /// The app has ended its socket with this error, which is its own.
     Apps(Error),
 }
@@ -181,7 +181,7 @@ impl fmt::Debug for Mark {
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Mark::DeniedBy(_) => f.write_str("a guard has denied it"),
+            Mark::ToldBy(_) => f.write_str("a guard has refused it"),
             Mark::Apps(_) => f.write_str("the app has ended it"),
         }
     }

@@ -12,7 +12,7 @@ use tcpsocket::{
 use crate::app::Standing;
 use crate::audit::Entry;
 use crate::decision::Judged;
-use crate::failure::{Mark, refusal, told};
+use crate::failure::{Mark, told};
 use crate::request::Request;
 use crate::server::Server;
 use crate::socket::Socket;
@@ -283,24 +283,36 @@ impl Guard {
         }
     }
 
+    /// The error with the mark that says that this guard's audit has it.
+    pub(crate) fn mark(self: &Arc<Guard>, error: &Error) -> Error {
+        Mark::ToldBy(Arc::downgrade(self)).on(error)
+    }
+
+    /// Tells the audit that something came to nothing for another reason than the policy.
+    pub(crate) fn fail(&self, asked: Ask, error: &Error) {
+        if let Some(audit) = &self.audit {
+            let failure = Failure::new(&self.app, asked, error.clone());
+            audit.record(&Entry::Failed(failure));
+        }
+    }
+
     /// What the app is told of an error that has come of `asked`: the name of it, once the audit has the rest (PERM-22).
     pub(crate) fn tell(&self, error: Error, asked: impl FnOnce() -> Ask) -> Error {
         let mark = Mark::of(&error);
-        match mark {
-            Some(Mark::Apps(own)) => return own.clone(),
-            // The decision is in the audit.
-            Some(Mark::DeniedBy(guard)) if std::ptr::eq(guard.as_ptr(), self) => return refusal(),
-            _ => {}
+        if let Some(Mark::Apps(own)) = mark {
+            return own.clone();
         }
         let asked = asked();
-        if let Some(audit) = &self.audit {
-            let failure = Failure::new(&self.app, asked.clone(), error.clone());
-            audit.record(&Entry::Failed(failure));
+        if let Some(Mark::ToldBy(guard)) = mark
+            && std::ptr::eq(guard.as_ptr(), self)
+        {
+            return told(error.name(), &asked);
         }
+        self.fail(asked.clone(), &error);
         match mark {
-            // A guard around this one knows its own denial again, and tells its app nothing of it.
-            Some(Mark::DeniedBy(_)) => error,
-            _ => told(error.name(), &asked),
+            // A guard around this one knows its own refusal again, and tells its app nothing of it.
+            Some(_) => error,
+            None => told(error.name(), &asked),
         }
     }
 }

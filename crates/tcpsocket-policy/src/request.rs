@@ -12,7 +12,7 @@ use tcpsocket::{
 
 use crate::app::Standing;
 use crate::decision::Judged;
-use crate::failure::{Mark, refusal};
+use crate::failure::{refusal, told};
 use crate::grant::Moment;
 use crate::guard::Guard;
 use crate::watch::Watch;
@@ -130,7 +130,13 @@ impl Request {
 
     /// A denial that goes through the provider below, and is known again when it comes back.
     pub(crate) fn refusal(&self) -> Error {
-        Mark::DeniedBy(Arc::downgrade(&self.guard)).on(&refusal())
+        self.guard.mark(&refusal())
+    }
+
+    /// The same of what a gate of the host's has refused: the audit is told at once, whether or not the app will ever look.
+    fn refused(&self, asked: Ask, error: &Error) -> Error {
+        self.guard.fail(asked.clone(), error);
+        self.guard.mark(&told(error.name(), &asked))
     }
 
     /// Fails if something below the guard has left this gate out of the request (PERM-21).
@@ -174,7 +180,8 @@ impl Gate for Request {
     async fn name(&self, host: &Host, port: u16) -> Result<(), Error> {
         self.decide_again(None)?;
         for gate in self.guard.gates() {
-            gate.name(host, port).await?;
+            let asked = gate.name(host, port).await;
+            asked.map_err(|error| self.refused(self.ask(), &error))?;
         }
         Ok(())
     }
@@ -185,7 +192,8 @@ impl Gate for Request {
         }
         let mut admitted = all.to_vec();
         for gate in self.guard.gates() {
-            let by_this = gate.connect(host, all).await?;
+            let asked = gate.connect(host, all).await;
+            let by_this = asked.map_err(|error| self.refused(self.ask(), &error))?;
             admitted.retain(|address| by_this.contains(address));
         }
         Ok(admitted)
@@ -197,7 +205,8 @@ impl Gate for Request {
             *lock(known) = Some(at);
         }
         for gate in self.guard.gates() {
-            gate.bind(at).await?;
+            let asked = gate.bind(at).await;
+            asked.map_err(|error| self.refused(Ask::bind(at), &error))?;
         }
         Ok(())
     }
@@ -205,7 +214,8 @@ impl Gate for Request {
     async fn accept(&self, local: SocketAddr, peer: SocketAddr) -> Result<(), Error> {
         self.decide_about(Ask::accept(local, peer))?;
         for gate in self.guard.gates() {
-            gate.accept(local, peer).await?;
+            let asked = gate.accept(local, peer).await;
+            asked.map_err(|error| self.refused(Ask::accept(local, peer), &error))?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use tcpsocket::{Control, Error, Meter};
 
 use crate::app::Standing;
 use crate::decision::Judged;
-use crate::failure::{Mark, refusal};
+use crate::failure::refusal;
 use crate::grant::Moment;
 use crate::guard::Guard;
 use crate::{Ask, Level};
@@ -85,7 +85,7 @@ impl Watch {
     }
 
     fn refusal(&self) -> Error {
-        Mark::DeniedBy(Arc::downgrade(&self.guard)).on(&refusal())
+        self.guard.mark(&refusal())
     }
 }
 

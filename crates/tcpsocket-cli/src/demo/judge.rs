@@ -369,7 +369,7 @@ fn explained(log: &Log) -> Outcome {
         return Err("no app asked for anything".into());
     }
     for asked in &log.attempts {
-        if asked.told.first() != Some(&asked.explained) {
+        if asked.decisions().next() != Some(&asked.explained) {
             return Err(format!(
                 "it said that {}, and the guard decided otherwise",
                 asked.explained

@@ -207,7 +207,11 @@ impl Attempt {
 
     /// What failed although the guard had admitted it, as the host is told.
     pub(super) fn failure(&self) -> Option<&Error> {
-        self.told.iter().rev().find_map(Told::failure).map(|it| it.error())
+        self.told
+            .iter()
+            .rev()
+            .find_map(Told::failure)
+            .map(|it| it.error())
     }
 }
 
