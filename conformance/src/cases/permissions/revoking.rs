@@ -67,6 +67,14 @@ pub(in crate::cases) const CASES: &[Case] = &[
         run: |cx| Box::pin(revoked_under_way(cx)),
         ..GUARDED
     },
+    Case {
+        id: "permissions/granted-again",
+        clauses: &["PERM-23", "PERM-4"],
+        needs: SERVERS,
+        requirement: "What was under way when a grant went ends, although the grant is back before it is over.",
+        run: |cx| Box::pin(granted_again(cx)),
+        ..GUARDED
+    },
 ];
 
 async fn revoked_sockets(cx: Cx) -> Outcome {
@@ -214,17 +222,30 @@ async fn revoked_while_opening(cx: Cx) -> Outcome {
 }
 
 async fn revoked_under_way(cx: Cx) -> Outcome {
-    let under = Arc::new(Underlay::new(&cx));
+    under_way(&cx, &[None]).await
+}
+
+async fn granted_again(cx: Cx) -> Outcome {
+    for away in [None, Some(Trust::Hosted)] {
+        under_way(&cx, &[away, Some(Trust::Privileged)]).await?;
+    }
+    Ok(())
+}
+
+/// Changes the grant like this in the middle of an open, a listen and an accept: nothing of them is left, and not a byte is
+/// delivered.
+async fn under_way(cx: &Cx, changes: &[Option<Trust>]) -> Outcome {
+    let under = Arc::new(Underlay::new(cx));
     let (app, host) = guard(&cx.with(under.clone()), privileged())?;
     let host = Arc::new(host);
-    let revoke_meanwhile = || {
+    let change_meanwhile = || {
         host.grant(Some(Trust::Privileged));
-        let host = host.clone();
-        under.trip(move || host.grant(None));
+        let (host, changes) = (host.clone(), changes.to_vec());
+        under.trip(move || changes.iter().for_each(|level| host.grant(*level)));
     };
 
-    revoke_meanwhile();
-    let peer = cx.peer(reader())?;
+    change_meanwhile();
+    let peer = cx.peer(Script::listen([Accept, Write(cx.bytes(10)), ReadToEnd]))?;
     match app.provider().open_with(cx.request(&peer)?) {
         Ok(raw) => {
             let a = app.socket(raw, false);
@@ -233,7 +254,7 @@ async fn revoked_under_way(cx: Cx) -> Outcome {
         refused => cx.check_error("open", refused, "NotAllowedError")?,
     }
 
-    revoke_meanwhile();
+    change_meanwhile();
     match listen_on(&app, 0).await? {
         Ok(raw) => {
             let server = Server::new(app.clone(), raw, [127, 0, 0, 1].into());
@@ -244,19 +265,29 @@ async fn revoked_under_way(cx: Cx) -> Outcome {
 
     host.grant(Some(Trust::Privileged));
     let server = app.listen().await?;
-    revoke_meanwhile();
-    let guest = cx.peer(guest(&server))?;
+    change_meanwhile();
+    let guest = cx.peer(Script::dial([
+        Connect(server.address()),
+        Write(cx.bytes(10)),
+        ReadToEnd,
+    ]))?;
     match server.next().await? {
         Some(ServerEvent::Connect(raw)) => {
             app.socket(raw, true).expect(REVOKED).await?;
             server.expect("error NotAllowedError").await?;
-            guest.ends(End::Reset).await
+            guest.ends(End::Reset).await?;
         }
         Some(ServerEvent::Error(error)) => {
             cx.check("the error", error.name(), ErrorName::NotAllowed)?;
             // The app never had it, so its end is the implementation's.
-            guest.until("its stream ends", |it| it.end.is_some()).await
+            guest
+                .until("its stream ends", |it| it.end.is_some())
+                .await?;
         }
-        _ => Err(Failure::new("the end of the server")),
+        _ => return Err(Failure::new("the end of the server")),
     }
+
+    // What is asked for afterwards is a new matter.
+    host.grant(Some(Trust::Privileged));
+    allows(&app).await
 }
