@@ -1,14 +1,15 @@
 //! A guard around the implementation on smol, seen from its host: what the app, and so the conformance kit, cannot see.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
 use tcpsocket::{
-    Capabilities, Error, ErrorName, Event, Host, ListenRequest, OpenRequest, Resolver, ServerEvent,
-    ServerSocketOptions, SocketOptions, SocketProvider, SocketProviderExt, TcpServerSocket,
-    TcpServerSocketExt, TcpSocket, TcpSocketExt, async_trait,
+    Capabilities, Control, Error, ErrorName, Event, Gate, Host, ListenRequest, Meter, NoMeter,
+    OpenRequest, Resolver, ServerEvent, ServerSocketOptions, SocketOptions, SocketProvider,
+    SocketProviderExt, TcpServerSocket, TcpServerSocketExt, TcpSocket, TcpSocketExt, async_trait,
+    is_public,
 };
 use tcpsocket_policy::{App, Entry, Grant, Guarded, Level, Manifest, Policy};
 use tcpsocket_smol::{Loop, Smol};
@@ -25,6 +26,13 @@ struct Hosted {
 
 impl Hosted {
     fn new(net: &(impl SocketProvider + Clone)) -> Hosted {
+        Hosted::with(net, |guarded| guarded)
+    }
+
+    fn with<P: SocketProvider + Clone>(
+        net: &P,
+        narrow: impl FnOnce(Guarded<P>) -> Guarded<P>,
+    ) -> Hosted {
         let manifest = Manifest::new(Level::Privileged).requesting_tcp_socket();
         let app = App::new("app", Level::Privileged, manifest);
         let grant = app.grant().clone();
@@ -33,7 +41,7 @@ impl Hosted {
         let audit = move |it: &Entry| sink.lock().unwrap().push(it.to_string());
         let net = Guarded::new(net.clone(), app, Policy::firefox_os()).with_audit(Arc::new(audit));
         Hosted {
-            net: Arc::new(net),
+            net: Arc::new(narrow(net)),
             grant,
             told,
         }
@@ -294,7 +302,107 @@ fn what_fails_is_told_without_addresses() {
         );
         let told = app.failures();
         assert!(told[0].contains("the connection failed"), "{told:?}");
-        drop((socket, peer, server));
+        drop((socket, peer));
+
+        // TLS with somebody who does not speak it.
+        let secure = SocketOptions::new().use_secure_transport(true);
+        let opening = open("db.example", port, secure);
+        let answering = async {
+            let Some(ServerEvent::Connect(peer)) = server.next_event().await else {
+                panic!("no connection");
+            };
+            peer.send_string("220 127.0.0.1 at your service\r\n")
+                .unwrap();
+            peer
+        };
+        let (error, peer) = futures_lite::future::zip(opening, answering).await;
+        check(
+            &error,
+            ErrorName::Security,
+            &format!("TLS with db.example:{port} failed"),
+        );
+        assert_eq!(app.failures().len(), 1);
+        drop((peer, server));
+        net.idle().await;
+    });
+}
+
+/// The gate that the guide shows.
+#[derive(Debug)]
+struct PublicOnly;
+
+fn refuse<T>(why: &str) -> Result<T, Error> {
+    Err(Error::new(ErrorName::NotAllowed, why))
+}
+
+#[async_trait]
+impl Gate for PublicOnly {
+    async fn name(&self, _host: &Host, _port: u16) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn connect(&self, _host: &Host, all: &[SocketAddr]) -> Result<Vec<SocketAddr>, Error> {
+        match all.iter().all(|at| is_public(at.ip())) {
+            true => Ok(all.to_vec()),
+            false => refuse("that name leads into this network"),
+        }
+    }
+    async fn bind(&self, _at: SocketAddr) -> Result<(), Error> {
+        refuse("plugins do not listen")
+    }
+    async fn accept(&self, _local: SocketAddr, _peer: SocketAddr) -> Result<(), Error> {
+        refuse("plugins do not listen")
+    }
+    fn watch(&self, _socket: Weak<dyn Control>) -> Arc<dyn Meter> {
+        Arc::new(NoMeter)
+    }
+}
+
+/// Neither by address nor by name, and nobody hears of the attempt.
+#[test]
+fn a_gate_of_the_hosts_keeps_an_app_from_this_machine_and_its_network() {
+    everywhere(async |net| {
+        let app = Hosted::with(&Here(net.clone()), |it| it.with_gate(Arc::new(PublicOnly)));
+        let everywhere = ServerSocketOptions::new();
+        let tripwire = net.listen(0, everywhere, -1).await.unwrap();
+        let port = tripwire.local_port();
+        let hosts = [
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "::",
+            "localhost",
+            "db.example",
+            "10.1.2.3",
+            "192.168.0.1",
+            "169.254.169.254",
+            "fd00::1",
+        ];
+        for host in hosts {
+            let opened = app.net.connect(host, port, SocketOptions::new()).await;
+            let words = "this app is not allowed to do that; its host can tell why";
+            check(&opened.unwrap_err(), ErrorName::NotAllowed, words);
+            let told = app.failures();
+            let why = "that name leads into this network";
+            assert!(
+                told.len() == 1 && told[0].ends_with(why),
+                "{host}: {told:?}"
+            );
+        }
+        let listening = app.net.listen(0, ServerSocketOptions::new(), -1).await;
+        assert_eq!(listening.unwrap_err().name(), ErrorName::NotAllowed);
+
+        // The first one that comes is ours.
+        let knock = net
+            .connect("127.0.0.1", port, SocketOptions::new())
+            .await
+            .unwrap();
+        knock.send_string("ours").unwrap();
+        let Some(ServerEvent::Connect(first)) = tripwire.next_event().await else {
+            panic!("no connection");
+        };
+        assert!(matches!(first.next_event().await, Some(Event::Data(it)) if *it == *b"ours"));
+        drop((knock, first, tripwire));
         net.idle().await;
     });
 }

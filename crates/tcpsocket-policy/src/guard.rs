@@ -49,9 +49,13 @@ use crate::{App, Ask, Audit, Decision, Failure, Level, Policy};
 /// use tcpsocket::SocketProvider;
 /// use tcpsocket_policy::{App, Guarded, Policy};
 ///
-/// fn restrict(net: impl SocketProvider, system: App, app: App) -> impl SocketProvider {
-///     let net = Guarded::new(net, system, Policy::firefox_os());
-///     Guarded::new(net, app, Policy::firefox_os())
+/// fn restrict(
+///     net: impl SocketProvider,
+///     (system, rules): (App, Policy),
+///     (app, narrower): (App, Policy),
+/// ) -> impl SocketProvider {
+///     let net = Guarded::new(net, system, rules);
+///     Guarded::new(net, app, narrower)
 /// }
 /// ```
 pub struct Guarded<P> {
