@@ -5,21 +5,32 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, Weak};
 
 use tcpsocket::{
-    Capabilities, Control, Error, Gate, Host, ListenRequest, Meter, NoMeter, OpenRequest, Resolver,
-    SocketProvider, TcpServerSocket, TcpSocket, async_trait,
+    Capabilities, Control, Error, ErrorName, Gate, Host, ListenRequest, Meter, OpenRequest,
+    Resolver, SocketProvider, TcpServerSocket, TcpSocket, async_trait,
 };
 
 use crate::sync::lock;
 use crate::{Cx, Outcome};
 
+/// An address that no app has given, in all that an [`Underlay`] says of itself and of failures.
+pub(crate) const SECRET: &str = "10.11.12.13";
+
+/// An error of somebody below the guard, as providers and gates have them: with an address in its words and in its cause.
+pub(crate) fn internal(name: ErrorName, words: &str) -> Error {
+    let cause = std::io::Error::other(format!("{SECRET}: {words}"));
+    Error::with_source(name, format!("{words} of {SECRET}:5432"), cause)
+}
+
 /// Passes everything on to the provider under judgement.
 #[derive(Debug)]
 pub(crate) struct Underlay {
+    _secret: &'static str,
     inner: Arc<dyn SocketProvider>,
     gates: bool,
     leaves_out: bool,
     automatic: Option<u16>,
     resolver: Option<Arc<dyn Resolver>>,
+    failing: Mutex<Option<Error>>,
     seen: Mutex<Vec<String>>,
     trip: Arc<Trip>,
 }
@@ -27,6 +38,8 @@ pub(crate) struct Underlay {
 impl Underlay {
     pub(crate) fn new(cx: &Cx) -> Underlay {
         Underlay {
+            _secret: SECRET,
+            failing: Mutex::default(),
             inner: cx.provider().clone(),
             gates: true,
             leaves_out: false,
@@ -63,7 +76,32 @@ impl Underlay {
 
     /// Does this, once, in the middle of the next thing that comes to life: when its gates are to watch it.
     pub(crate) fn trip(&self, act: impl FnOnce() + Send + 'static) {
-        *lock(&self.trip.0) = Some(Box::new(act));
+        *lock(&self.trip.act) = Some(Box::new(act));
+    }
+
+    /// Fails every call from now on, if there is an error, and passes them on again if there is none.
+    pub(crate) fn fails(&self, why: Option<Error>) {
+        *lock(&self.failing) = why;
+    }
+
+    /// Refuses what is sent from now on, if there is an error.
+    pub(crate) fn refuses_bytes(&self, why: Option<Error>) {
+        *lock(&self.trip.meter.0) = why;
+    }
+
+    /// Ends everything that came to life through it, sockets and servers.
+    pub(crate) fn ends(&self, why: &Error) {
+        let controls = std::mem::take(&mut *lock(&self.trip.controls));
+        for control in controls.iter().filter_map(Weak::upgrade) {
+            control.abort(why.clone());
+        }
+    }
+
+    fn passes(&self) -> Result<(), Error> {
+        match &*lock(&self.failing) {
+            Some(why) => Err(why.clone()),
+            None => Ok(()),
+        }
     }
 
     /// Fails unless exactly this came down since the last time: `open HOST PORT`, `listen PORT at ADDRESS`, and `bound` where
@@ -89,6 +127,7 @@ impl SocketProvider for Underlay {
 
     fn open_with(&self, request: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error> {
         self.note(format!("open {} {}", request.host(), request.port()));
+        self.passes()?;
         if self.leaves_out {
             return self.inner.open_with(request.without_gates());
         }
@@ -103,6 +142,7 @@ impl SocketProvider for Underlay {
         let address = request.options().address;
         let at = address.map_or("every interface".to_owned(), |it| it.to_string());
         self.note(format!("listen {} at {at}", request.port()));
+        self.passes()?;
         if self.leaves_out {
             return self.inner.listen_with(request.without_gates()).await;
         }
@@ -126,7 +166,26 @@ impl SocketProvider for Underlay {
 
 /// A gate that allows everything, and does something else meanwhile.
 #[derive(Default)]
-struct Trip(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+struct Trip {
+    act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    controls: Mutex<Vec<Weak<dyn Control>>>,
+    meter: Arc<Refusing>,
+}
+
+/// A meter that refuses everything while there is an error.
+#[derive(Debug, Default)]
+struct Refusing(Mutex<Option<Error>>);
+
+impl Meter for Refusing {
+    fn queue(&self, _bytes: usize) -> Result<(), Error> {
+        match &*lock(&self.0) {
+            Some(why) => Err(why.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn moved(&self, _written: usize, _read: usize, _dropped: usize) {}
+}
 
 #[async_trait]
 impl Gate for Trip {
@@ -146,12 +205,13 @@ impl Gate for Trip {
         Ok(())
     }
 
-    fn watch(&self, _it: Weak<dyn Control>) -> Arc<dyn Meter> {
-        let act = lock(&self.0).take();
+    fn watch(&self, it: Weak<dyn Control>) -> Arc<dyn Meter> {
+        lock(&self.controls).push(it);
+        let act = lock(&self.act).take();
         if let Some(act) = act {
             act();
         }
-        Arc::new(NoMeter)
+        self.meter.clone()
     }
 }
 

@@ -114,7 +114,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "closing/abort-with-an-error",
             "errors/messages",
             "gates/address-refused",
-            "permissions/one-message",
         ],
         wrap: sockets::<ClassAsMessage>,
         ..Mutant::SOUND

@@ -2,19 +2,21 @@
 
 use std::any::Any;
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::SeqCst};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use tcpsocket::{
-    Capabilities, Control, Error, ErrorName, Gate, Host, ListenRequest, Meter, OpenRequest,
-    SocketProvider, TcpServerSocket, TcpSocket, async_trait,
+    Capabilities, Error, ErrorName, Gate, ListenRequest, OpenRequest, SocketProvider,
+    TcpServerSocket, TcpSocket, async_trait,
 };
 
 use crate::app::Standing;
+use crate::audit::Entry;
 use crate::decision::Judged;
+use crate::failure::{Mark, told};
+use crate::request::Request;
 use crate::server::Server;
-use crate::{App, Ask, Audit, Decision, Grant, Level, Policy};
+use crate::socket::Socket;
+use crate::{App, Ask, Audit, Decision, Failure, Level, Policy};
 
 /// Wraps any provider for one app: everything that the app asks for goes by the policy.
 ///
@@ -27,8 +29,10 @@ use crate::{App, Ask, Audit, Decision, Grant, Level, Policy};
 ///   not mean to ask.
 /// - A server of an app that names no address gets the policy's, by default loopback.
 /// - The app is told the same thing whatever was refused. The [`Audit`] sink is told which rule, and why.
+/// - Of whatever else fails, the app is told the name of the error and what it gave itself, and no address that a lookup
+///   found. The sink is told all of it (PERM-22, PERM-24).
 ///
-/// The app must hold it as a `dyn SocketProvider`, and never the [`App`] or its [`Grant`].
+/// The app must hold it as a `dyn SocketProvider`, and never the [`App`] or its [`Grant`](crate::Grant).
 ///
 /// # Guards around guards
 ///
@@ -45,9 +49,13 @@ use crate::{App, Ask, Audit, Decision, Grant, Level, Policy};
 /// use tcpsocket::SocketProvider;
 /// use tcpsocket_policy::{App, Guarded, Policy};
 ///
-/// fn restrict(net: impl SocketProvider, system: App, app: App) -> impl SocketProvider {
-///     let net = Guarded::new(net, system, Policy::firefox_os());
-///     Guarded::new(net, app, Policy::firefox_os())
+/// fn restrict(
+///     net: impl SocketProvider,
+///     (system, rules): (App, Policy),
+///     (app, narrower): (App, Policy),
+/// ) -> impl SocketProvider {
+///     let net = Guarded::new(net, system, rules);
+///     Guarded::new(net, app, narrower)
 /// }
 /// ```
 pub struct Guarded<P> {
@@ -66,22 +74,75 @@ impl<P: SocketProvider> Guarded<P> {
             guard: Arc::new(Guard {
                 app,
                 policy,
+                gates: Vec::new(),
                 audit: None,
             }),
         }
     }
 
-    /// Tells this sink every decision from now on. By default nobody is told.
+    /// Tells this sink everything from now on. By default nobody is told.
     pub fn with_audit(mut self, audit: Arc<dyn Audit>) -> Guarded<P> {
-        self.guard = Arc::new(Guard {
-            app: self.guard.app.clone(),
-            policy: self.guard.policy.clone(),
-            audit: Some(audit),
-        });
+        Arc::make_mut(&mut self.guard).audit = Some(audit);
         self
     }
 
-    /// Revokes the app's grant: [`Grant::revoke`].
+    /// Adds a gate of the host's, for rules of its own. It can only narrow what the policy allows.
+    ///
+    /// It is asked at every step that the policy has allowed (PERM-25), and like every gate it may take its time. What it refuses,
+    /// the app is told as it is told any denial; what the gate says about it goes to the [`Audit`]. Its meters count and its
+    /// controls end as those of a gate in the request do.
+    ///
+    /// Nothing that can be reached through the guard takes it out again: not an app, and not a guard below.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use std::sync::{Arc, Weak};
+    ///
+    /// use tcpsocket::{
+    ///     Control, Error, ErrorName, Gate, Host, Meter, NoMeter, SocketProvider, async_trait, is_public,
+    /// };
+    /// use tcpsocket_policy::{App, Guarded, Policy};
+    ///
+    /// /// The internet, and neither this machine nor its network.
+    /// #[derive(Debug)]
+    /// struct PublicOnly;
+    ///
+    /// fn refuse<T>(why: &str) -> Result<T, Error> {
+    ///     Err(Error::new(ErrorName::NotAllowed, why))
+    /// }
+    ///
+    /// #[async_trait]
+    /// impl Gate for PublicOnly {
+    ///     async fn name(&self, _host: &Host, _port: u16) -> Result<(), Error> {
+    ///         Ok(()) // its addresses are what counts
+    ///     }
+    ///     async fn connect(&self, _host: &Host, all: &[SocketAddr]) -> Result<Vec<SocketAddr>, Error> {
+    ///         match all.iter().all(|at| is_public(at.ip())) {
+    ///             true => Ok(all.to_vec()),
+    ///             false => refuse("that host is not on the internet"),
+    ///         }
+    ///     }
+    ///     async fn bind(&self, _at: SocketAddr) -> Result<(), Error> {
+    ///         refuse("this app may not listen")
+    ///     }
+    ///     async fn accept(&self, _local: SocketAddr, _peer: SocketAddr) -> Result<(), Error> {
+    ///         refuse("this app may not listen")
+    ///     }
+    ///     fn watch(&self, _it: Weak<dyn Control>) -> Arc<dyn Meter> {
+    ///         Arc::new(NoMeter)
+    ///     }
+    /// }
+    ///
+    /// fn guard(net: impl SocketProvider, app: App) -> impl SocketProvider {
+    ///     Guarded::new(net, app, Policy::firefox_os()).with_gate(Arc::new(PublicOnly))
+    /// }
+    /// ```
+    pub fn with_gate(mut self, gate: Arc<dyn Gate>) -> Guarded<P> {
+        Arc::make_mut(&mut self.guard).gates.push(gate);
+        self
+    }
+
+    /// Revokes the app's grant: [`Grant::revoke`](crate::Grant::revoke).
     pub fn revoke(&self) {
         self.guard.app.grant().revoke();
     }
@@ -90,9 +151,62 @@ impl<P: SocketProvider> Guarded<P> {
     fn guardable(&self) -> Result<(), Error> {
         match self.inner.capabilities().gates {
             true => Ok(()),
-            false => Err(not_supported(
-                "gates, and without them nothing is opened for an app",
+            false => Err(Error::new(
+                ErrorName::NotSupported,
+                "the provider below the guard does not offer gates, without which nothing is opened for an app",
             )),
+        }
+    }
+
+    fn open(&self, own: &Arc<Request>, request: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error> {
+        own.decide()?;
+        self.guardable()?;
+        if request.resolver().is_some() {
+            return Err(Error::new(
+                ErrorName::NotSupported,
+                "a guard takes no resolvers of an app's",
+            ));
+        }
+        let around = marked(request.gates());
+        let request = request.without_gates().with_gate(own.clone());
+        // What was decided is this name, and none that a search list makes of it (NAME-8).
+        let request = request.with_absolute_name();
+        let request = around.into_iter().fold(request, OpenRequest::with_gate);
+        let socket = self.inner.open_with(request)?;
+        // What was revoked while it was being made, when its control could not be reached yet, is decided again.
+        let allowed = own.is_watched().and_then(|()| own.decide_again(None));
+        match allowed {
+            Ok(()) => Ok(socket),
+            Err(why) => {
+                socket.abort(Some(why.clone()));
+                Err(why)
+            }
+        }
+    }
+
+    async fn listen(
+        &self,
+        own: &Arc<Request>,
+        request: ListenRequest,
+    ) -> Result<Arc<dyn TcpServerSocket>, Error> {
+        own.decide()?;
+        self.guardable()?;
+        let around = marked(request.gates());
+        let mut options = request.options().clone();
+        options.address = options.address.or(self.guard.policy.server_address());
+        let request = request.with_options(options).without_gates();
+        let request = request.with_gate(own.clone());
+        let request = around.into_iter().fold(request, ListenRequest::with_gate);
+        let server = self.inner.listen_with(request).await?;
+        // As for a socket, and with the port that is bound, should nobody have asked about it.
+        let bound = Some(server.local_port());
+        let allowed = own.is_watched().and_then(|()| own.decide_again(bound));
+        match allowed {
+            Ok(()) => Ok(server),
+            Err(why) => {
+                server.close();
+                Err(why)
+            }
         }
     }
 }
@@ -108,58 +222,19 @@ impl<P: SocketProvider> SocketProvider for Guarded<P> {
     }
 
     fn open_with(&self, request: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error> {
-        let ask = Ask::from(&request);
-        self.guard.decide(ask.clone())?;
-        self.guardable()?;
-        if request.resolver().is_some() {
-            return Err(not_supported("resolvers in the request of an app"));
+        let own = Request::open(&self.guard, &request);
+        match self.open(&own, request) {
+            Ok(socket) => Ok(Arc::new(Socket::new(socket, own))),
+            Err(error) => Err(own.tell(error)),
         }
-        let around = marked(request.gates());
-        let asked = Asked::Open {
-            host: request.host().clone(),
-            port: request.port(),
-        };
-        let gate = RequestGate::issue(&self.guard, asked);
-        let request = request.without_gates().with_gate(gate.clone());
-        // What was decided is this name, and none that a search list makes of it (NAME-8).
-        let request = request.with_absolute_name();
-        let request = around.into_iter().fold(request, OpenRequest::with_gate);
-        let socket = self.inner.open_with(request)?;
-        if let Err(unwatched) = gate.watches() {
-            socket.abort(Some(unwatched.clone()));
-            return Err(unwatched);
-        }
-        // Revoked while it was being made, when its control could not be reached yet.
-        if let Err(refused) = self.guard.decide_again(ask) {
-            socket.abort(Some(refused.clone()));
-            return Err(refused);
-        }
-        Ok(socket)
     }
 
     async fn listen_with(&self, request: ListenRequest) -> Result<Arc<dyn TcpServerSocket>, Error> {
-        self.guard.decide(Ask::from(&request))?;
-        self.guardable()?;
-        let around = marked(request.gates());
-        let mut options = request.options().clone();
-        options.address = options.address.or(self.guard.policy.server_address());
-        let asked = Asked::Listen(AtomicU16::new(request.port()));
-        let gate = RequestGate::issue(&self.guard, asked);
-        let request = request.with_options(options).without_gates();
-        let request = request.with_gate(gate.clone());
-        let request = around.into_iter().fold(request, ListenRequest::with_gate);
-        let server = self.inner.listen_with(request).await?;
-        if let Err(unwatched) = gate.watches() {
-            server.close();
-            return Err(unwatched);
+        let own = Request::listen(&self.guard, &request);
+        match self.listen(&own, request).await {
+            Ok(server) => Ok(Arc::new(Server::new(server, own))),
+            Err(error) => Err(own.tell(error)),
         }
-        // As for a socket, and with the port that is bound, should nobody have asked about it.
-        let port = server.local_port();
-        if let Err(refused) = self.guard.decide_again(Ask::Listen { port }) {
-            server.close();
-            return Err(refused);
-        }
-        Ok(Arc::new(Server::new(server, self.guard.clone())))
     }
 
     async fn idle(&self) {
@@ -176,54 +251,29 @@ impl<P> fmt::Debug for Guarded<P> {
     }
 }
 
-fn not_supported(what: &str) -> Error {
-    Error::new(
-        ErrorName::NotSupported,
-        format!("this provider does not take {what}"),
-    )
-}
-
 /// Those of the gates that guards around this one have added. The type is private, so no app can make one.
 fn marked(gates: &[Arc<dyn Gate>]) -> Vec<Arc<dyn Gate>> {
-    let ours = |it: &&Arc<dyn Gate>| (&***it as &dyn Any).is::<RequestGate>();
+    let ours = |it: &&Arc<dyn Gate>| (&***it as &dyn Any).is::<Request>();
     gates.iter().filter(ours).cloned().collect()
 }
 
 /// One app under one policy.
+#[derive(Clone)]
 pub(crate) struct Guard {
-    pub(crate) app: App,
+    app: App,
     policy: Policy,
+    gates: Vec<Arc<dyn Gate>>,
     audit: Option<Arc<dyn Audit>>,
 }
 
 impl Guard {
-    /// All that an app is told. What it was and which rule refused it is for the host to know.
-    pub(crate) fn refusal() -> Error {
-        Error::new(
-            ErrorName::NotAllowed,
-            "this app is not allowed to do that; its host can tell why",
-        )
+    pub(crate) fn app(&self) -> &App {
+        &self.app
     }
 
-    /// Decides, and tells the audit sink.
-    fn decide(&self, ask: Ask) -> Result<(), Error> {
-        let (standing, judged) = self.judge(self.app.grant().level(), &ask);
-        self.record(standing, ask, judged);
-        judged.answer()
-    }
-
-    /// Decides once more about what was allowed before. Only a change of mind is news.
-    fn decide_again(&self, ask: Ask) -> Result<(), Error> {
-        let (standing, judged) = self.judge(self.app.grant().level(), &ask);
-        if judged.is_denied() {
-            self.record(standing, ask, judged);
-        }
-        judged.answer()
-    }
-
-    /// Whether it is denied now, for those who need not tell.
-    pub(crate) fn denies(&self, ask: &Ask) -> bool {
-        self.judge(self.app.grant().level(), ask).1.is_denied()
+    /// Those of the host's own.
+    pub(crate) fn gates(&self) -> &[Arc<dyn Gate>] {
+        &self.gates
     }
 
     /// What the policy says to `ask` under this grant.
@@ -234,102 +284,41 @@ impl Guard {
 
     pub(crate) fn record(&self, standing: Standing, ask: Ask, judged: Judged) {
         if let Some(audit) = &self.audit {
-            audit.record(&Decision::new(&self.app, standing, ask, judged));
+            let decision = Decision::new(&self.app, standing, ask, judged);
+            audit.record(&Entry::Decided(decision));
         }
     }
-}
 
-impl Judged {
-    fn answer(self) -> Result<(), Error> {
-        match self.is_denied() {
-            true => Err(Guard::refusal()),
-            false => Ok(()),
+    /// The error with the mark that says that this guard's audit has it.
+    pub(crate) fn mark(self: &Arc<Guard>, error: &Error) -> Error {
+        Mark::ToldBy(Arc::downgrade(self)).on(error)
+    }
+
+    /// Tells the audit that something came to nothing for another reason than the policy.
+    pub(crate) fn fail(&self, asked: Ask, error: &Error) {
+        if let Some(audit) = &self.audit {
+            let failure = Failure::new(&self.app, asked, error.clone());
+            audit.record(&Entry::Failed(failure));
         }
     }
-}
 
-/// The gate of one request.
-struct RequestGate {
-    guard: Arc<Guard>,
-    asked: Asked,
-    /// It was given a control, without which nothing could be taken back.
-    watches: AtomicBool,
-}
-
-/// What the request is for.
-enum Asked {
-    Open {
-        host: Host,
-        port: u16,
-    },
-    /// The port, 0 until an automatic one is chosen.
-    Listen(AtomicU16),
-}
-
-impl RequestGate {
-    fn issue(guard: &Arc<Guard>, asked: Asked) -> Arc<RequestGate> {
-        Arc::new(RequestGate {
-            guard: guard.clone(),
-            asked,
-            watches: AtomicBool::new(false),
-        })
-    }
-
-    /// Fails if something below the guard has left this gate out of the request (PERM-21).
-    fn watches(&self) -> Result<(), Error> {
-        match self.watches.load(SeqCst) {
-            true => Ok(()),
-            false => Err(not_supported(
-                "the gates of a request with it, as it should",
-            )),
+    /// What the app is told of an error that has come of `asked`: the name of it, once the audit has the rest (PERM-22).
+    pub(crate) fn tell(&self, error: Error, asked: impl FnOnce() -> Ask) -> Error {
+        let mark = Mark::of(&error);
+        if let Some(Mark::Apps(own)) = mark {
+            return own.clone();
         }
-    }
-}
-
-#[deny(clippy::missing_trait_methods)]
-#[async_trait]
-impl Gate for RequestGate {
-    async fn name(&self, host: &Host, port: u16) -> Result<(), Error> {
-        let host = host.clone();
-        self.guard.decide_again(Ask::Open { host, port })
-    }
-
-    async fn connect(&self, host: &Host, all: &[SocketAddr]) -> Result<Vec<SocketAddr>, Error> {
-        for address in all {
-            self.guard.decide(Ask::connect(host, *address))?;
+        let asked = asked();
+        if let Some(Mark::ToldBy(guard)) = mark
+            && std::ptr::eq(guard.as_ptr(), self)
+        {
+            return told(error.name(), &asked);
         }
-        Ok(all.to_vec())
-    }
-
-    async fn bind(&self, at: SocketAddr) -> Result<(), Error> {
-        self.guard.decide(Ask::bind(at))?;
-        if let Asked::Listen(port) = &self.asked {
-            port.store(at.port(), SeqCst);
+        self.fail(asked.clone(), &error);
+        match mark {
+            // A guard around this one knows its own refusal again, and tells its app nothing of it.
+            Some(_) => error,
+            None => told(error.name(), &asked),
         }
-        Ok(())
-    }
-
-    async fn accept(&self, local: SocketAddr, peer: SocketAddr) -> Result<(), Error> {
-        self.guard.decide(Ask::accept(local, peer))
-    }
-
-    fn watch(&self, it: Weak<dyn Control>) -> Arc<dyn Meter> {
-        self.watches.store(true, SeqCst);
-        let ask = match &self.asked {
-            Asked::Open { host, port } => Ask::Open {
-                host: host.clone(),
-                port: *port,
-            },
-            Asked::Listen(port) => Ask::Listen {
-                port: port.load(SeqCst),
-            },
-        };
-        Grant::watch(&self.guard, ask, it)
-    }
-}
-
-impl fmt::Debug for RequestGate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").finish_non_exhaustive()
     }
 }

@@ -5,19 +5,24 @@ mod app;
 mod ask;
 mod audit;
 mod decision;
+mod failure;
 mod grant;
 mod guard;
 mod level;
 mod manifest;
 mod policy;
+mod request;
 mod server;
+mod socket;
+mod watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use crate::app::App;
 pub use crate::ask::Ask;
-pub use crate::audit::Audit;
+pub use crate::audit::{Audit, Entry};
 pub use crate::decision::{Decision, Rule, Verdict};
+pub use crate::failure::Failure;
 pub use crate::grant::Grant;
 pub use crate::guard::Guarded;
 pub use crate::level::{Level, UnknownLevel};

@@ -47,7 +47,8 @@ impl Policy {
     }
 
     /// What Firefox OS meant to do: levels, the manifest's permission and the low-port rule decide, and everything else is
-    /// allowed, loopback and private networks included (PERM-8, PERM-10).
+    /// allowed, loopback and private networks included (PERM-8, PERM-10). What narrows that for code that is half trusted is a gate of
+    /// the host's, [`Guarded::with_gate`](crate::Guarded::with_gate).
     ///
     /// One thing is stricter: a server of an app that names no address is bound to loopback, as under any policy, because
     /// nothing should be reachable from a network by oversight. [`with_server_address`](Policy::with_server_address)`(None)` gives

@@ -6,19 +6,19 @@ use std::task::{Context, Poll};
 
 use tcpsocket::{ServerEvent, TcpServerSocket};
 
-use crate::Ask;
-use crate::guard::Guard;
+use crate::request::Request;
+use crate::socket::Socket;
 
-/// Decides anew about each socket that it hands to the app: the grant may have gone while the socket was being made, when
-/// its control could not be reached yet.
+/// The server below, but for two things. Each socket that it hands to the app is decided about anew: the grant may have gone
+/// while the socket was being made, when its control could not be reached yet. And of errors the app is told the names.
 pub(crate) struct Server {
     inner: Arc<dyn TcpServerSocket>,
-    guard: Arc<Guard>,
+    request: Arc<Request>,
 }
 
 impl Server {
-    pub(crate) fn new(inner: Arc<dyn TcpServerSocket>, guard: Arc<Guard>) -> Server {
-        Server { inner, guard }
+    pub(crate) fn new(inner: Arc<dyn TcpServerSocket>, request: Arc<Request>) -> Server {
+        Server { inner, request }
     }
 }
 
@@ -33,15 +33,20 @@ impl TcpServerSocket for Server {
     }
 
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
-        let event = self.inner.poll_event(cx);
-        if let Poll::Ready(Some(ServerEvent::Connect(socket))) = &event {
-            let port = self.local_port();
-            // Whoever took the grant away has told the audit sink.
-            if self.guard.denies(&Ask::Listen { port }) {
-                socket.abort(Some(Guard::refusal()));
+        match self.inner.poll_event(cx) {
+            Poll::Ready(Some(ServerEvent::Connect(socket))) => {
+                // Whoever took the grant away has told the audit.
+                if self.request.is_denied() {
+                    socket.abort(Some(self.request.refusal()));
+                }
+                let socket = Socket::new(socket, self.request.clone());
+                Poll::Ready(Some(ServerEvent::Connect(Arc::new(socket))))
             }
+            Poll::Ready(Some(ServerEvent::Error(error))) => {
+                Poll::Ready(Some(ServerEvent::Error(self.request.tell(error))))
+            }
+            other => other,
         }
-        event
     }
 
     fn cancel_poll(&self) {
@@ -52,6 +57,8 @@ impl TcpServerSocket for Server {
 impl fmt::Debug for Server {
     /// Shows no more than the app may know.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+        f.debug_struct("GuardedServerSocket")
+            .field("local_port", &self.local_port())
+            .finish_non_exhaustive()
     }
 }

@@ -317,7 +317,7 @@ fn low_port_refused(log: &Log) -> Outcome {
 
 fn host_told(log: &Log) -> Outcome {
     let asked = attempt(log, Level::Privileged, Call::Listen)?;
-    match &asked.told[..] {
+    match &asked.decisions().collect::<Vec<_>>()[..] {
         [it] if !it.is_allowed() && it.rule() == Rule::LowPort => Ok(format!("{}", it.rule())),
         [] => Err("it is told nothing".into()),
         [it, ..] => Err(format!("it is told that {it}")),
@@ -337,30 +337,31 @@ fn app_not_told(log: &Log) -> Outcome {
 }
 
 /// Fails if it was the guard that refused; tells who did, if anybody.
-fn admitted(log: &Log, asked: &Attempt, other: &str) -> Outcome {
-    if let Some(it) = asked.told.iter().find(|it| !it.is_allowed()) {
+fn admitted(asked: &Attempt, other: &str) -> Outcome {
+    if let Some(it) = asked.decisions().find(|it| !it.is_allowed()) {
         return Err(it.to_string());
     }
     if !asked.is_admitted() {
         return Err("the host was not told that it is".into());
     }
-    match &asked.answer {
-        Ok(()) => Ok("and nobody else refuses".into()),
-        Err(error) if refusal(log).is_ok_and(|it| it.message() == error.message()) => {
-            Err("the guard refused it, and told its host otherwise".into())
+    match (&asked.answer, asked.failure()) {
+        (Ok(()), _) => Ok("and nobody else refuses".into()),
+        (Err(told), Some(met)) if told.name() == met.name() => {
+            Ok(format!("and {other} says {}", met.name()))
         }
-        Err(error) => Ok(format!("and {other} says {}", error.name())),
+        // A guard denies in one voice, whoever it was, but tells its host of all that others refuse.
+        (Err(_), _) => Err("the guard refused it, and told its host otherwise".into()),
     }
 }
 
 fn low_port_admitted(log: &Log) -> Outcome {
     let asked = attempt(log, Level::Certified, Call::Listen)?;
-    admitted(log, asked, "the system")
+    admitted(asked, "the system")
 }
 
 fn opening_free(log: &Log) -> Outcome {
     let asked = attempt(log, Level::Privileged, Call::Open)?;
-    admitted(log, asked, "the other end")
+    admitted(asked, "the other end")
 }
 
 fn explained(log: &Log) -> Outcome {
@@ -368,7 +369,7 @@ fn explained(log: &Log) -> Outcome {
         return Err("no app asked for anything".into());
     }
     for asked in &log.attempts {
-        if asked.told.first() != Some(&asked.explained) {
+        if asked.decisions().next() != Some(&asked.explained) {
             return Err(format!(
                 "it said that {}, and the guard decided otherwise",
                 asked.explained

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tcpsocket::{Error, MARK, ReadyState};
-use tcpsocket_policy::{Decision, Level};
+use tcpsocket_policy::{Decision, Entry as Told, Level};
 
 /// One of the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub(super) struct Attempt {
     /// What the policy had said about it, before anything was done.
     pub(super) explained: Decision,
     /// What the guard told its host meanwhile.
-    pub(super) told: Vec<Decision>,
+    pub(super) told: Vec<Told>,
     /// What came of it for the app.
     pub(super) answer: Result<(), Error>,
 }
@@ -196,7 +196,22 @@ impl Log {
 impl Attempt {
     /// Whether the guard has told its host of it, and has admitted every step.
     pub(super) fn is_admitted(&self) -> bool {
-        !self.told.is_empty() && self.told.iter().all(Decision::is_allowed)
+        let mut decisions = self.decisions().peekable();
+        decisions.peek().is_some() && decisions.all(Decision::is_allowed)
+    }
+
+    /// What the guard told its host of its decisions.
+    pub(super) fn decisions(&self) -> impl Iterator<Item = &Decision> {
+        self.told.iter().filter_map(Told::decision)
+    }
+
+    /// What failed although the guard had admitted it, as the host is told.
+    pub(super) fn failure(&self) -> Option<&Error> {
+        self.told
+            .iter()
+            .rev()
+            .find_map(Told::failure)
+            .map(|it| it.error())
     }
 }
 

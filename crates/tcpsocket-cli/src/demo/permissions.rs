@@ -11,7 +11,7 @@ use tcpsocket::{
     Error, Event, ServerSocketOptions, SocketOptions, SocketProvider, SocketProviderExt,
     TcpServerSocket, TcpSocketExt,
 };
-use tcpsocket_policy::{App, Ask, Audit, Decision, Guarded, Level, Manifest, Policy};
+use tcpsocket_policy::{App, Ask, Audit, Entry, Guarded, Level, Manifest, Policy};
 
 use crate::demo::Plan;
 use crate::demo::log::{Attempt, Call};
@@ -26,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How a host guards an app: what it hands over for the provider that it has, and to whom decisions are told.
 pub(super) type Admit = fn(Arc<dyn SocketProvider>, App, Arc<dyn Audit>) -> Arc<dyn SocketProvider>;
 
-/// As it is meant to be.
+/// As it is meant to be for apps that may go anywhere, this machine included: who minds that registers a gate.
 pub(super) fn guarded(
     net: Arc<dyn SocketProvider>,
     app: App,
@@ -45,7 +45,7 @@ pub(super) async fn play(stage: &mut Stage<'_>, plan: Plan) -> Result<(), CutSho
     stage.scene("A certified app asks for the same: its guard admits it, and the system decides");
     let server = phone.listen(stage).await?;
 
-    stage.scene("The privileged app opens to port 80: that is free");
+    stage.scene("The privileged app opens to port 80: that is free, on this machine too");
     radio.open(stage).await?;
     drop(server);
     Ok(())
@@ -55,15 +55,15 @@ pub(super) async fn play(stage: &mut Stage<'_>, plan: Plan) -> Result<(), CutSho
 struct Tenant {
     app: App,
     net: Arc<dyn SocketProvider>,
-    told: Arc<Mutex<Vec<Decision>>>,
+    told: Arc<Mutex<Vec<Entry>>>,
 }
 
 impl Tenant {
     fn new(stage: &Stage<'_>, plan: Plan, id: &str, level: Level) -> Tenant {
         let app = App::new(id, level, Manifest::new(level).requesting_tcp_socket());
-        let told = Arc::<Mutex<Vec<Decision>>>::default();
+        let told = Arc::<Mutex<Vec<Entry>>>::default();
         let sink = told.clone();
-        let audit = move |it: &Decision| {
+        let audit = move |it: &Entry| {
             let mut told = sink.lock().unwrap_or_else(PoisonError::into_inner);
             told.push(it.clone());
         };

@@ -54,31 +54,31 @@ pub(super) fn attempt(out: &mut dyn Write, attempt: &Attempt) -> io::Result<()> 
     } = attempt;
     let call = format!("{} 127.0.0.1:{port}", attempt.call.name());
     text(out, *began, "app", &call)?;
-    for decision in &attempt.told {
-        text(out, *began, "host", &decision.to_string())?;
+    for entry in &attempt.told {
+        text(out, *began, "host", &entry.to_string())?;
     }
-    match (&attempt.answer, attempt.call) {
-        (Ok(()), Call::Listen) => text(out, *ended, "app", "it listens"),
-        (Ok(()), Call::Open) => text(out, *ended, "app", "Open"),
-        (Err(error), _) if !attempt.is_admitted() => text(out, *ended, "app", &error.to_string()),
-        (Err(error), Call::Listen) => {
-            text(out, *ended, "system", &error.to_string())?;
-            text(
-                out,
-                *ended,
-                "",
-                "(the guard has admitted it; this is the system's own answer)",
-            )
-        }
-        (Err(error), Call::Open) => {
-            text(out, *ended, "system", &error.to_string())?;
-            text(
-                out,
-                *ended,
-                "",
-                "(the guard has admitted it; this is how the connection ended)",
-            )
-        }
+    let Err(error) = &attempt.answer else {
+        let went = match attempt.call {
+            Call::Listen => "it listens",
+            Call::Open => "Open",
+        };
+        return text(out, *ended, "app", went);
+    };
+    text(out, *ended, "app", &error.to_string())?;
+    match (attempt.is_admitted(), attempt.call) {
+        (false, _) => Ok(()),
+        (true, Call::Listen) => text(
+            out,
+            *ended,
+            "",
+            "(the guard has admitted it; this comes of the system's own answer)",
+        ),
+        (true, Call::Open) => text(
+            out,
+            *ended,
+            "",
+            "(the guard has admitted it; this is how the connection ended)",
+        ),
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, Weak};
 
 use tcpsocket::{
-    Capabilities, Control, Error, Event, Gate, Host, ListenRequest, Meter, NoMeter, OpenRequest,
-    SocketProvider, TcpServerSocket, TcpSocket, async_trait,
+    Capabilities, Control, Error, ErrorName, Event, Gate, Host, ListenRequest, Meter, NoMeter,
+    OpenRequest, SocketProvider, TcpServerSocket, TcpSocket, async_trait,
 };
-use tcpsocket_policy::{App, Guarded, Level, Policy};
+use tcpsocket_policy::{App, Entry, Guarded, Level, Policy};
 
 use Level::{Certified, Hosted, Privileged};
 
@@ -28,10 +28,15 @@ fn stack(fake: &Fake, system: App, app: App) -> (Stack, Log) {
     (net, log)
 }
 
+/// Everything but what only repeats that the other guard has denied something.
 fn told(log: &Log) -> Vec<String> {
-    let line =
-        |it: tcpsocket_policy::Decision| format!("{}: {} {}", it.app(), it.verdict(), it.asked());
-    log.take().into_iter().map(line).collect()
+    let line = |it: Entry| match it {
+        Entry::Decided(it) => Some(format!("{}: {} {}", it.app(), it.verdict(), it.asked())),
+        Entry::Failed(it) if it.error().name() == ErrorName::NotAllowed => None,
+        Entry::Failed(it) => Some(it.to_string()),
+        other => panic!("{other}"),
+    };
+    log.take_all().into_iter().filter_map(line).collect()
 }
 
 #[test]
@@ -137,11 +142,23 @@ fn either_grant_ends_what_is_live() {
         revoked.grant().revoke();
         assert_ended(&*socket);
         assert_server_ended(&*server);
+        let other = if which == "system" { "app" } else { "system" };
+        let lines: Vec<String> = log.take_all().iter().map(ToString::to_string).collect();
+        let denied = |what| {
+            format!("{which} may not {what}: the host has revoked what it granted (rule: grant)")
+        };
+        let met = |what| {
+            format!(
+                "{other}: {what} failed: NotAllowedError: this app is not allowed to do that; its host can tell why"
+            )
+        };
         assert_eq!(
-            told(&log),
+            lines,
             [
-                format!("{which}: denied open 192.0.2.1:993"),
-                format!("{which}: denied listen on port 8080"),
+                denied("open 192.0.2.1:993"),
+                denied("listen on port 8080"),
+                met("open 192.0.2.1:993"),
+                met("listen on port 8080"),
             ]
         );
         assert_refusal(&open(&net).unwrap_err());
@@ -235,7 +252,7 @@ impl Catcher {
             Policy::firefox_os(),
         );
         let _ = open(&net.with_audit(log.sink()));
-        log.take();
+        log.take_all();
         let gate = catcher.0.lock().unwrap().pop().unwrap();
         (gate, log)
     }
@@ -250,10 +267,10 @@ impl SocketProvider for Catcher {
     }
     fn open_with(&self, request: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error> {
         self.0.lock().unwrap().extend_from_slice(request.gates());
-        Err(Error::new(tcpsocket::ErrorName::Network, "caught"))
+        Err(Error::new(ErrorName::Network, "caught"))
     }
     async fn listen_with(&self, _: ListenRequest) -> Result<Arc<dyn TcpServerSocket>, Error> {
-        Err(Error::new(tcpsocket::ErrorName::NotSupported, "listen"))
+        Err(Error::new(ErrorName::NotSupported, "listen"))
     }
     async fn idle(&self) {}
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Weak};
@@ -13,6 +14,9 @@ use tcpsocket::{
     TcpSocket, async_trait, canonical_ip,
 };
 
+/// An address that a name leads to. It is in whatever a provider likes to show of itself.
+pub(crate) const SECRET: &str = "10.11.12.13";
+
 /// A moment within `open_with` or `listen_with`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
@@ -23,6 +27,27 @@ pub(crate) enum Moment {
     Bound,
     Listening,
     PeerAdmitted,
+}
+
+/// Where something fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// `open_with` returns it.
+    Open,
+    /// An opened socket ends by it, before anything else.
+    Opened,
+    /// Its methods return it.
+    Send,
+    Resume,
+    Upgrade,
+    /// `listen_with` returns it.
+    Listen,
+    /// A server ends by it, at once.
+    Server,
+    /// An accepted socket ends by it.
+    Accepted,
+    /// Its `send` returns it.
+    AcceptedSend,
 }
 
 type Act = Box<dyn FnOnce() + Send>;
@@ -41,6 +66,14 @@ pub(crate) struct Shared {
     pub(crate) forgets_bind: Mutex<bool>,
     /// A provider whose servers ignore their controls.
     pub(crate) controls_fail: AtomicBool,
+    /// A bind that takes its time: `listen_with` waits, before any gate is asked, until this is false.
+    pub(crate) waits_to_bind: AtomicBool,
+    /// A provider that gives gates no control, as if they were left out of the request.
+    pub(crate) forgets_watch: AtomicBool,
+    /// A gate of the provider's own, asked behind those of the request.
+    pub(crate) own_gate: Mutex<Option<Arc<dyn Gate>>>,
+    /// What fails, and how.
+    pub(crate) trouble: Mutex<Option<(Trouble, Error)>>,
     pub(crate) opened: Mutex<Vec<OpenRequest>>,
     pub(crate) listened: Mutex<Vec<ListenRequest>>,
     pub(crate) idled: Mutex<u32>,
@@ -64,6 +97,10 @@ impl Fake {
             automatic_port: Mutex::new(40_000),
             forgets_bind: Mutex::new(false),
             controls_fail: AtomicBool::new(false),
+            waits_to_bind: AtomicBool::new(false),
+            forgets_watch: AtomicBool::new(false),
+            own_gate: Mutex::default(),
+            trouble: Mutex::default(),
             opened: Mutex::default(),
             listened: Mutex::default(),
             idled: Mutex::new(0),
@@ -88,6 +125,26 @@ impl Fake {
         }
     }
 
+    fn fails(&self, at: Trouble) -> Result<(), Error> {
+        match &*self.trouble.lock().unwrap() {
+            Some((trouble, error)) if *trouble == at => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The gates of a request, and then the provider's own.
+    fn gates(&self, requests: &[Arc<dyn Gate>]) -> Vec<Arc<dyn Gate>> {
+        let own = self.own_gate.lock().unwrap();
+        requests.iter().chain(&*own).cloned().collect()
+    }
+
+    fn watching<'a>(&self, gates: &'a [Arc<dyn Gate>]) -> &'a [Arc<dyn Gate>] {
+        match self.forgets_watch.load(SeqCst) {
+            true => &[],
+            false => gates,
+        }
+    }
+
     /// A peer connects. Returns whether the gates admitted it; then it waits in the server on that port.
     pub(crate) async fn peer(&self, port: u16, peer: SocketAddr) -> Result<(), Error> {
         let server = self.server(port).expect("nobody listens there");
@@ -95,7 +152,12 @@ impl Fake {
             gate.accept(server.at, peer).await?;
         }
         self.now(Moment::PeerAdmitted);
-        let socket = self.socket(&server.gates, peer.ip().to_string(), peer.port(), None);
+        let first = self.fails(Trouble::Accepted).err().map(Event::Error);
+        let fails = [(Trouble::AcceptedSend, Trouble::Send)];
+        let fails = fails.map(|(at, as_)| self.fails(at).err().map(|error| (as_, error)));
+        let (host, port) = (peer.ip().to_string(), peer.port());
+        let fails = fails.into_iter().flatten().collect();
+        let socket = self.socket(&server.gates, host, port, first, fails);
         server.state.lock().unwrap().connections.push_back(socket);
         Ok(())
     }
@@ -107,10 +169,13 @@ impl Fake {
         host: String,
         port: u16,
         first: Option<Event>,
+        fails: Vec<(Trouble, Error)>,
     ) -> Arc<Socket> {
+        let gates = self.watching(gates);
         Arc::new_cyclic(|me: &Weak<Socket>| Socket {
             host,
             port,
+            fails,
             meters: gates.iter().map(|it| it.watch(me.clone())).collect(),
             aborted: self.ended.clone(),
             state: Mutex::new(State {
@@ -150,7 +215,7 @@ impl std::ops::Deref for Fake {
 
 impl fmt::Debug for Fake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Fake")
+        write!(f, "Fake at {SECRET}")
     }
 }
 
@@ -163,8 +228,10 @@ impl SocketProvider for Fake {
     fn open_with(&self, request: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error> {
         self.opened.lock().unwrap().push(request.clone());
         self.now(Moment::Called);
+        self.fails(Trouble::Open)?;
         let (host, port) = (request.host(), request.port());
-        for gate in request.gates() {
+        let gates = self.gates(request.gates());
+        for gate in &gates {
             crate::log::ready(gate.name(host, port))?;
         }
         self.now(Moment::NameAdmitted);
@@ -176,14 +243,15 @@ impl SocketProvider for Fake {
             .into_iter()
             .map(|ip| SocketAddr::new(canonical_ip(ip), port))
             .collect();
-        let socket = self.socket(
-            request.gates(),
-            host.given().to_owned(),
-            port,
-            Some(Event::Open),
-        );
+        let first = self.fails(Trouble::Opened);
+        let first = first.map_or_else(Event::Error, |()| Event::Open);
+        let fails = [Trouble::Send, Trouble::Resume, Trouble::Upgrade]
+            .into_iter()
+            .filter_map(|at| Some((at, self.fails(at).err()?)));
+        let given = host.given().to_owned();
+        let socket = self.socket(&gates, given, port, Some(first), fails.collect());
         self.now(Moment::Watched);
-        for gate in request.gates() {
+        for gate in &gates {
             if let Err(refused) = crate::log::ready(gate.connect(host, &all)) {
                 socket.fail(refused);
             }
@@ -194,32 +262,40 @@ impl SocketProvider for Fake {
 
     async fn listen_with(&self, request: ListenRequest) -> Result<Arc<dyn TcpServerSocket>, Error> {
         self.listened.lock().unwrap().push(request.clone());
+        self.fails(Trouble::Listen)?;
+        let gates = self.gates(request.gates());
         let everywhere = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let mut at = SocketAddr::new(
             canonical_ip(request.options().address.unwrap_or(everywhere)),
             request.port(),
         );
+        poll_fn(|_| match self.waits_to_bind.load(SeqCst) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        })
+        .await;
         let asked = !*self.forgets_bind.lock().unwrap();
-        for gate in request.gates().iter().filter(|_| asked) {
+        for gate in gates.iter().filter(|_| asked) {
             gate.bind(at).await?;
         }
         if at.port() == 0 {
             at.set_port(*self.automatic_port.lock().unwrap());
-            for gate in request.gates().iter().filter(|_| asked) {
+            for gate in gates.iter().filter(|_| asked) {
                 gate.bind(at).await?;
             }
         }
         self.now(Moment::Bound);
-        let gates = request.gates().to_vec();
+        let failed = self.fails(Trouble::Server).err();
+        let watching = self.watching(&gates);
         let server = Arc::new_cyclic(|me: &Weak<Server>| Server {
             at,
-            _meters: gates.iter().map(|it| it.watch(me.clone())).collect(),
-            gates,
+            _meters: watching.iter().map(|it| it.watch(me.clone())).collect(),
+            gates: gates.clone(),
             deaf: self.controls_fail.load(SeqCst),
             closed: self.ended.clone(),
             state: Mutex::new(ServerState {
-                listening: true,
-                failed: None,
+                listening: failed.is_none(),
+                failed,
                 connections: VecDeque::new(),
             }),
         });
@@ -237,6 +313,7 @@ impl SocketProvider for Fake {
 pub(crate) struct Socket {
     host: String,
     port: u16,
+    fails: Vec<(Trouble, Error)>,
     meters: Vec<Arc<dyn Meter>>,
     aborted: Arc<AtomicU32>,
     state: Mutex<State>,
@@ -248,6 +325,13 @@ struct State {
 }
 
 impl Socket {
+    fn fails(&self, at: Trouble) -> Result<(), Error> {
+        match self.fails.iter().find(|(trouble, _)| *trouble == at) {
+            Some((_, error)) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
     fn fail(&self, why: Error) {
         let mut state = self.state.lock().unwrap();
         if !state.ended {
@@ -272,7 +356,7 @@ impl Control for Socket {
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Socket({}, {})", self.host, self.port)
+        write!(f, "Socket({}, {}) at {SECRET}", self.host, self.port)
     }
 }
 
@@ -310,6 +394,7 @@ impl TcpSocket for Socket {
 
     /// Written at once, and echoed.
     fn send(&self, data: Bytes) -> Result<bool, Error> {
+        self.fails(Trouble::Send)?;
         for meter in &self.meters {
             meter.queue(data.len())?;
         }
@@ -321,11 +406,13 @@ impl TcpSocket for Socket {
 
     /// Stands for bytes that arrive.
     fn resume(&self) -> Result<(), Error> {
+        self.fails(Trouble::Resume)?;
         self.moved(0, 1, 0);
         Ok(())
     }
 
     fn upgrade_to_secure(&self) -> Result<(), Error> {
+        self.fails(Trouble::Upgrade)?;
         Err(Error::new(ErrorName::NotSupported, "there is no TLS"))
     }
 
@@ -381,7 +468,7 @@ impl Control for Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Server({})", self.at)
+        write!(f, "Server({}) at {SECRET}", self.at)
     }
 }
 

@@ -11,11 +11,11 @@ use tcpsocket::{
     Control, Error, ErrorName, Event, Gate, Host, ListenRequest, Meter, NoMeter, OpenRequest,
     ServerEvent, SocketProvider, TcpServerSocket, TcpSocket, async_trait,
 };
-use tcpsocket_policy::{App, Audit, Decision, Level, Manifest};
+use tcpsocket_policy::{App, Audit, Decision, Entry, Level, Manifest};
 
-/// Every decision, in order.
+/// Every entry, in order.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<Decision>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<Entry>>>);
 
 impl Log {
     pub(crate) fn sink(&self) -> Arc<dyn Audit> {
@@ -23,8 +23,15 @@ impl Log {
     }
 
     /// What was recorded since the last call.
-    pub(crate) fn take(&self) -> Vec<Decision> {
+    pub(crate) fn take_all(&self) -> Vec<Entry> {
         std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    /// What was decided since the last call, where nothing should have failed.
+    pub(crate) fn take(&self) -> Vec<Decision> {
+        let entries = self.take_all().into_iter();
+        let decision = |it: Entry| it.decision().cloned().unwrap_or_else(|| panic!("{it}"));
+        entries.map(decision).collect()
     }
 
     /// The same, as `allowed open 192.0.2.1:80 (default)`.
@@ -35,8 +42,8 @@ impl Log {
 }
 
 impl Audit for Log {
-    fn record(&self, decision: &Decision) {
-        self.0.lock().unwrap().push(decision.clone());
+    fn record(&self, entry: &Entry) {
+        self.0.lock().unwrap().push(entry.clone());
     }
 }
 
@@ -65,6 +72,20 @@ pub(crate) fn assert_refusal(error: &Error) {
         "this app is not allowed to do that; its host can tell why"
     );
     assert!(std::error::Error::source(error).is_none());
+}
+
+/// A refusal below the guard, where it is on its way to the app.
+pub(crate) fn assert_denied(error: &Error) {
+    assert_eq!(error.name(), ErrorName::NotAllowed);
+}
+
+/// The socket was ended by a control, as it is seen below the guard.
+pub(crate) fn assert_ended_below(socket: &dyn TcpSocket) {
+    match next(socket) {
+        Some(Event::Error(why)) => assert_denied(&why),
+        other => panic!("{socket:?}: {other:?}"),
+    }
+    assert!(matches!(next(socket), Some(Event::Close(_))), "{socket:?}");
 }
 
 /// A gate of an app's own. It takes no part in anything but to tell that it was asked.

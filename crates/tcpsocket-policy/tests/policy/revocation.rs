@@ -8,13 +8,14 @@ use std::task::Poll;
 use std::thread;
 
 use tcpsocket::{Bytes, Event, ReadyState, ServerEvent, TcpServerSocket, TcpSocket};
-use tcpsocket_policy::{Decision, Grant, Guarded, Level, Policy};
+use tcpsocket_policy::{Entry, Grant, Guarded, Level, Policy};
 
 use Level::{Certified, Hosted, Privileged};
 
 use crate::fake::{Fake, Moment};
 use crate::log::{
-    Log, app, assert_ended, assert_refusal, assert_server_ended, listen, next, next_of, open, ready,
+    Log, app, assert_denied, assert_ended, assert_ended_below, assert_refusal, assert_server_ended,
+    listen, next, next_of, open, ready,
 };
 
 fn guarded(fake: &Fake, level: Level) -> (Guarded<Fake>, Grant, Log) {
@@ -181,7 +182,7 @@ fn peers_are_decided_anew_too() {
     grant.revoke();
     assert!(fake.listens_on(8080));
     log.take();
-    assert_refusal(&ready(fake.peer(8080, SocketAddr::from(PEER))).unwrap_err());
+    assert_denied(&ready(fake.peer(8080, SocketAddr::from(PEER))).unwrap_err());
     assert_eq!(
         log.lines(),
         ["denied accept 192.0.2.7:5000 at 127.0.0.1:8080 (grant)"]
@@ -211,10 +212,10 @@ fn an_accepted_socket_that_was_on_its_way_moves_nothing() {
         );
         let socket = fake.pending(8080);
         match sends {
-            true => assert_refusal(&socket.send(Bytes::from_static(b"x")).unwrap_err()),
+            true => assert_denied(&socket.send(Bytes::from_static(b"x")).unwrap_err()),
             false => socket.resume().unwrap(),
         }
-        assert_ended(&*socket);
+        assert_ended_below(&*socket);
     }
 }
 
@@ -276,8 +277,8 @@ fn a_sink_may_call_back_and_even_panic() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = {
         let (grant, panics, seen) = (grant.clone(), panics.clone(), seen.clone());
-        move |decision: &Decision| {
-            if !decision.is_allowed() {
+        move |entry: &Entry| {
+            if entry.is_bad() {
                 grant.revoke();
             }
             seen.lock().unwrap().push(grant.level());

@@ -6,7 +6,7 @@ use tcpsocket::{
     Capabilities, Error, ErrorName, ListenRequest, OpenRequest, SocketProvider, TcpServerSocket,
     TcpSocket, async_trait,
 };
-use tcpsocket_policy::{App, Ask, Audit, Decision, Guarded, Level, Policy};
+use tcpsocket_policy::{App, Ask, Audit, Entry, Guarded, Level, Policy};
 
 use crate::demo::permissions::guarded;
 
@@ -26,7 +26,7 @@ pub(super) fn silent(net: Net, app: App, _audit: Arc<dyn Audit>) -> Net {
 pub(super) fn misleading(net: Net, app: App, audit: Arc<dyn Audit>) -> Net {
     let policy = Policy::new();
     let own = app.clone();
-    let sink = move |it: &Decision| audit.record(&policy.explain(&own, it.asked()));
+    let sink = move |it: &Entry| audit.record(&Entry::Decided(policy.explain(&own, it.asked())));
     guarded(net, app, Arc::new(sink))
 }
 
