@@ -81,7 +81,10 @@ fn a_store_is_loaded_once() {
 #[test]
 fn debug_shows_no_certificates() {
     let trust = Trust::nobody().and([authority().der().clone()]).unwrap();
-    assert_eq!(format!("{trust:?}"), "Trust { store: Nobody, added: 1 }");
+    assert_eq!(
+        format!("{trust:?}"),
+        "Trust { store: Nobody, added: 1, exactly: 0 }"
+    );
     let client = Client::new(trust);
     assert!(format!("{client:?}").contains("loaded: false"));
     assert!(format!("{:?}", session(&client)).len() < 300);
