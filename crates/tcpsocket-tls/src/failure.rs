@@ -267,7 +267,7 @@ impl Said<'_> {
                 self.broke("it sent a record that is longer than TLS allows")
             }
             InvalidMessage::HandshakePayloadTooLarge
-            | InvalidMessage::CertificatePayloadTooLarge => too_large(host),
+            | InvalidMessage::CertificatePayloadTooLarge => too_large(host, self.during),
             InvalidMessage::DuplicateExtension(_) => {
                 self.broke("it sent the same extension twice in one message")
             }
@@ -707,10 +707,14 @@ fn never_valid(it: &Certificate<'_>) -> bool {
     it.not_after < it.not_before
 }
 
-/// A handshake message that is longer than what is kept of one: 64 KiB.
-pub(crate) fn too_large(host: &Host) -> String {
+/// Handshake messages that do not fit into what is kept of them: 64 KiB, with what there is of records.
+pub(crate) fn too_large(host: &Host, during: During) -> String {
+    let why = match during {
+        During::Stream => "",
+        _ => "; does it send far too many certificates?",
+    };
     format!(
-        "{host} sent a handshake message of more than 64 KiB, the most that is read here; does it send far too many certificates?"
+        "{host} sent 64 KiB or more of handshake messages in one piece, which is more than is read here{why}"
     )
 }
 

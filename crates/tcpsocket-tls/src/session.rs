@@ -203,7 +203,7 @@ impl Session {
 
     /// The connection failed, for instance by a reset: nothing more will be read from it. Returns whether that is an end all the
     /// same. It is if the peer had said by `close_notify` that it was done; what happens to the connection after that takes nothing back
-    /// (CL-11). Otherwise the failure is the driver's to report.
+    /// (CL-12). Otherwise the failure is the driver's to report.
     ///
     /// Before this, all that was read is to be handed over by [`read_tls`](Session::read_tls).
     pub fn read_failed(&mut self) -> bool {
@@ -268,18 +268,21 @@ impl Session {
             }
             _ => {}
         }
-        let during = match self.is_handshaking() {
+        let error = failure::failed(&self.host, cause, self.during(), evidence);
+        self.end = Some(End::Failed(error));
+    }
+
+    fn during(&self) -> During {
+        match self.is_handshaking() {
             true => During::Handshake,
             false => During::Stream,
-        };
-        let error = failure::failed(&self.host, cause, during, evidence);
-        self.end = Some(End::Failed(error));
+        }
     }
 
     /// rustls takes no more: its buffer is full before the message in it is complete. All else it reads from memory.
     fn fail_unread(&mut self, cause: io::Error) {
         self.tell(AlertDescription::DecodeError);
-        let message = failure::too_large(&self.host);
+        let message = failure::too_large(&self.host, self.during());
         let error = Error::with_source(ErrorName::Security, message, cause);
         self.end = Some(End::Failed(error));
     }
