@@ -21,24 +21,6 @@ const LINES: usize = 128;
 /// nothing of this one; `localhost`, which does no more, is refused by servers that want a name with a dot.
 pub(crate) const NAMELESS: &str = "[127.0.0.1]";
 
-/// What is said of a name that cannot stand behind `EHLO`. A domain or an address literal (RFC 5321, 4.1.2): with nothing in it that ends
-/// the line or the word.
-fn check_name(name: &str) -> Result<(), Error> {
-    let literal = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-    let fine = match literal {
-        Some(inside) => !inside.is_empty() && inside.bytes().all(is_in_literal),
-        None => !name.is_empty() && name.bytes().all(is_in_domain),
-    };
-    if fine && name.len() <= 255 {
-        return Ok(());
-    }
-    let message = format!(
-        "a name for EHLO is a domain or an address in brackets, of 1 to 255 bytes, not {}",
-        quoted(name.as_bytes())
-    );
-    Err(Error::new(ErrorName::InvalidAccess, message))
-}
-
 fn is_in_domain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
 }
@@ -82,6 +64,35 @@ impl StartTls {
             StartTls::Pop3 => "pop3",
         }
     }
+
+    /// Whether [`starttls_as`](TcpSocketExt::starttls_as) takes this name: a domain, or an address in brackets (RFC 5321, 4.1.2), of 1 to
+    /// 255 bytes, with nothing in it that would end the word or the line.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidAccessError` if not.
+    ///
+    /// ```
+    /// use tcpsocket::StartTls;
+    ///
+    /// assert!(StartTls::check_name("client.example").is_ok());
+    /// assert!(StartTls::check_name("client.example\r\nQUIT").is_err());
+    /// ```
+    pub fn check_name(name: &str) -> Result<(), Error> {
+        let literal = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let fine = match literal {
+            Some(inside) => !inside.is_empty() && inside.bytes().all(is_in_literal),
+            None => !name.is_empty() && name.bytes().all(is_in_domain),
+        };
+        if fine && name.len() <= 255 {
+            return Ok(());
+        }
+        let message = format!(
+            "a name for EHLO is a domain or an address in brackets, of 1 to 255 bytes, not {}",
+            quoted(name.as_bytes())
+        );
+        Err(Error::new(ErrorName::InvalidAccess, message))
+    }
 }
 
 impl fmt::Display for StartTls {
@@ -113,7 +124,7 @@ pub(crate) async fn starttls<S>(socket: &S, protocol: StartTls, name: &str) -> R
 where
     S: TcpSocket + ?Sized,
 {
-    check_name(name)?;
+    StartTls::check_name(name)?;
     let misused = |why: &str| Err(Error::new(ErrorName::InvalidState, why));
     if socket.ready_state() != ReadyState::Open {
         return misused("STARTTLS needs an open socket, and this one is not");
