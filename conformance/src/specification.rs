@@ -27,8 +27,8 @@ const PAGES: &[(&str, &str)] = &[
 
 /// The clauses that are no MUST, as their headings say.
 const SHOULD: &[&str] = &[
-    "ACT-7", "ERR-16", "GATE-16", "GATE-17", "LIFE-4", "LIFE-8", "NAME-10", "OPT-9", "TX-12",
-    "TLS-24", "EVT-15",
+    "ACT-7", "ACT-9", "ERR-16", "ERR-17", "GATE-16", "GATE-17", "LIFE-4", "LIFE-8", "NAME-10",
+    "OPT-9", "TX-12", "TLS-24", "TLS-28", "TLS-30", "EVT-15",
 ];
 
 /// The place of a clause, as `docs/spec/sending.md#tx-4-must`; `None` for what is no clause.

@@ -26,6 +26,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         what: "Every failure of TLS is SecurityError.",
         caught_by: &[
             "certificates/an-authority-itself",
+            "certificates/by-no-authority",
             "certificates/common-name-only",
             "certificates/demanded-of-us",
             "certificates/malformed",
@@ -59,6 +60,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ],
         needs: SECURE,
         wrap: sockets::<NoSecurity>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "an-authority-serves-nobody",
+        repeats: "Verifiers that know authorities alone: what `openssl req -x509` makes is refused, however much it is trusted.",
+        clauses: &["TLS-28"],
+        what: "A server that shows a certificate with CA:TRUE is not trusted.",
+        caught_by: &["certificates/trusted-itself"],
+        needs: SECURE,
+        wrap: sockets::<NoAuthority>,
         ..Mutant::SOUND
     },
     Mutant {
@@ -301,6 +312,29 @@ impl Fault for NoSecurity {
             ErrorName::SecurityExpiredCertificate => ErrorName::Network,
             other => other,
         })
+    }
+}
+
+#[derive(Default)]
+struct NoAuthority;
+
+impl Fault for NoAuthority {
+    fn poll(&self, it: &Inner, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        // basicConstraints, critical, CA:TRUE and nothing else, in DER.
+        const AUTHORITY: &[u8] = &[
+            6, 3, 0x55, 0x1d, 0x13, 1, 1, 0xff, 4, 5, 0x30, 3, 1, 1, 0xff,
+        ];
+        let polled = it.poll_event(cx);
+        if matches!(polled, Poll::Ready(Some(Event::Open)))
+            && let Security::Secure(agreed) = it.security()
+            && let Some(own) = agreed.peer_chain.first()
+            && own.windows(AUTHORITY.len()).any(|it| it == AUTHORITY)
+        {
+            let name = ErrorName::SecurityUntrustedCertificateIssuer;
+            it.abort(Some(Error::new(name, "an authority is no server")));
+            return it.poll_event(cx);
+        }
+        polled
     }
 }
 

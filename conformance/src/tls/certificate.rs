@@ -39,6 +39,10 @@ pub enum Certificate {
     CommonNameOnly,
     /// Issued by itself.
     SelfSigned,
+    /// Issued by itself and among the roots: an authority by what it says, for the same hosts as the others.
+    TrustedItself,
+    /// Issued by a server's certificate that is among the roots, and says that it is no authority.
+    ByNoAuthority,
     /// Issued by a root that nobody was told to trust.
     UnknownIssuer,
     /// An authority's own.
@@ -62,7 +66,9 @@ pub enum Certificate {
 /// The roots, in DER, that the peers' certificates lead to.
 pub fn roots() -> Vec<Bytes> {
     let sha1 = pem(include_bytes!("sha1-root.pem"));
-    [root().der().clone(), sha1]
+    let itself = trusted_itself().der().clone();
+    let server = trusted_server().der().clone();
+    [root().der().clone(), sha1, itself, server]
         .map(|it| Bytes::copy_from_slice(&it))
         .into()
 }
@@ -77,6 +83,34 @@ pub(super) fn root() -> &'static Authority {
     ROOT.get_or_init(|| {
         let params = authority("Conformance Root");
         CertifiedIssuer::self_signed(params, key()).expect("a root can be made")
+    })
+}
+
+/// As `openssl req -x509` makes them.
+fn trusted_itself() -> &'static Authority {
+    static ITSELF: OnceLock<Authority> = OnceLock::new();
+    ITSELF.get_or_init(|| {
+        let made = params(&["localhost", NAME, "127.0.0.1", "::1"]).and_then(|mut it| {
+            it.distinguished_name
+                .push(DnType::CommonName, "Conformance Itself");
+            it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            it.extended_key_usages.clear();
+            CertifiedIssuer::self_signed(it, key())
+        });
+        made.expect("a certificate can be made")
+    })
+}
+
+fn trusted_server() -> &'static Authority {
+    static SERVER: OnceLock<Authority> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let made = params(&["server.example"]).and_then(|mut it| {
+            it.distinguished_name
+                .push(DnType::CommonName, "Conformance Server");
+            it.is_ca = IsCa::ExplicitNoCa;
+            CertifiedIssuer::self_signed(it, key())
+        });
+        made.expect("a certificate can be made")
     })
 }
 
@@ -116,6 +150,11 @@ impl Certificate {
                 let certificate = good.self_signed(&key)?;
                 Ok(Identity::new(vec![certificate.der().clone()], &key))
             }
+            Certificate::TrustedItself => {
+                let own = trusted_itself();
+                Ok(Identity::new(vec![own.der().clone()], own.key()))
+            }
+            Certificate::ByNoAuthority => issued(&good, trusted_server()),
             Certificate::UnknownIssuer => {
                 let stranger = CertifiedIssuer::self_signed(authority("Stranger"), key())?;
                 issued(&good, &stranger)

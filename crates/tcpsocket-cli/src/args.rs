@@ -61,9 +61,15 @@ pub(crate) struct Open {
     /// The words are said here, and their answers not shown. After that, greet anew: EHLO, CAPABILITY or CAPA.
     #[arg(long, value_name = "PROTOCOL", group = "encryption", value_parser = starttls())]
     pub(crate) starttls: Option<StartTls>,
+    /// The name of this machine in SMTP's EHLO, before TLS [default: [127.0.0.1]].
+    ///
+    /// A domain, or an address in brackets; some servers refuse the latter. Everybody on the way can read it.
+    #[arg(long, value_name = "NAME", requires = "starttls", value_parser = ehlo)]
+    pub(crate) ehlo: Option<String>,
     /// Trust the certificates in this file (PEM), and no others.
     ///
-    /// Without this, the authorities of the operating system are trusted.
+    /// Each is trusted itself, if the server shows just that one, as those that `openssl req -x509` makes; and as an authority, if it
+    /// says that it is one. Host and dates are checked as ever. Without this, the authorities of the operating system are trusted.
     #[arg(long, value_name = "FILE", requires = "encryption", value_hint = clap::ValueHint::FilePath)]
     pub(crate) ca: Option<PathBuf>,
     /// Offer this protocol by ALPN, such as h2 or http/1.1.
@@ -117,6 +123,13 @@ fn starttls() -> impl clap::builder::TypedValueParser<Value = StartTls> {
     use clap::builder::{PossibleValuesParser, TypedValueParser};
     PossibleValuesParser::new(StartTls::ALL.iter().map(|it| it.as_str()))
         .try_map(|name| name.parse::<StartTls>())
+}
+
+fn ehlo(name: &str) -> Result<String, String> {
+    match StartTls::check_name(name) {
+        Ok(()) => Ok(name.to_owned()),
+        Err(error) => Err(error.message().to_owned()),
+    }
 }
 
 fn port(text: &str) -> Result<u16, String> {
@@ -190,6 +203,16 @@ mod tests {
             ("open --starttls imap example.org 143", true),
             ("open --starttls ftp example.org 21", false),
             ("open --tls --starttls imap example.org 143", false),
+            (
+                "open --starttls smtp --ehlo me.example example.org 587",
+                true,
+            ),
+            (
+                "open --starttls smtp --ehlo [192.0.2.7] example.org 587",
+                true,
+            ),
+            ("open --starttls smtp --ehlo a@b example.org 587", false),
+            ("open --ehlo me.example example.org 587", false),
             ("open --ca roots.pem example.org 993", false),
             ("open --tls --ca roots.pem example.org 993", true),
             ("open --alpn h2 example.org 443", false),

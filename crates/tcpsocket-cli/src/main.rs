@@ -3,6 +3,7 @@
 mod args;
 mod demo;
 mod exit;
+mod habits;
 mod help;
 mod listen;
 mod man;
@@ -21,7 +22,21 @@ use crate::args::{Args, Command};
 use crate::exit::{Exit, Failure};
 
 fn main() -> ExitCode {
-    let outcome = match Args::parse().command {
+    let given: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|it| it.to_string_lossy().into_owned())
+        .collect();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => match habits::advice(&given).filter(|_| error.use_stderr()) {
+            None => error.exit(),
+            Some(advice) => {
+                let _ = io::stderr().write_all(habits::with_advice(&error, &advice).as_bytes());
+                return Exit::Usage.into();
+            }
+        },
+    };
+    let outcome = match args.command {
         Command::Demo => {
             let played = runtime::run(async |net| demo::run(net, &mut io::stdout()).await);
             played.map(unless_the_reader_left)
@@ -46,6 +61,10 @@ fn main() -> ExitCode {
     match outcome.and_then(|ended| ended) {
         Ok(()) => Exit::Fine.into(),
         Err(failure) => {
+            let advice = habits::advice(&given).filter(|_| failure.exit() == Exit::Usage);
+            for tip in advice.unwrap_or_default() {
+                say(&format_args!("tip: {tip}"));
+            }
             say(&failure);
             failure.exit().into()
         }

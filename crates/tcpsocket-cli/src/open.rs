@@ -21,6 +21,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Whom the command line says to trust.
 pub(crate) fn client(wanted: &args::Open) -> Result<Client, Failure> {
+    if wanted.ehlo.is_some() && wanted.starttls != Some(StartTls::Smtp) {
+        let message = "--ehlo is for --starttls smtp; the other protocols do not ask for a name";
+        return Err(Error::new(ErrorName::InvalidAccess, message).into());
+    }
     let trust = match &wanted.ca {
         None => Trust::platform(),
         Some(file) => {
@@ -52,7 +56,7 @@ pub(crate) async fn run(net: &dyn SocketProvider, wanted: &args::Open) -> Result
         socket = Traced::opened(socket);
     }
     if let Some(protocol) = wanted.starttls
-        && let Err(error) = begin_tls(&*socket, protocol, limit, begun + limit).await
+        && let Err(error) = begin_tls(&*socket, protocol, wanted, limit, begun + limit).await
     {
         // The end, for the trace.
         let _ = socket.closed().await;
@@ -68,6 +72,7 @@ pub(crate) async fn run(net: &dyn SocketProvider, wanted: &args::Open) -> Result
 async fn begin_tls(
     socket: &dyn TcpSocket,
     protocol: StartTls,
+    wanted: &args::Open,
     limit: Duration,
     end: Instant,
 ) -> Result<(), Error> {
@@ -91,5 +96,8 @@ async fn begin_tls(
         socket.abort(Some(error.clone()));
         Err(error)
     };
-    or(socket.starttls(protocol), late).await
+    match &wanted.ehlo {
+        Some(name) => or(socket.starttls_as(protocol, name), late).await,
+        None => or(socket.starttls(protocol), late).await,
+    }
 }

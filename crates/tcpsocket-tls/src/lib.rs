@@ -1,10 +1,14 @@
 //! TLS without I/O; the page below is the README.
 #![doc = include_str!("../README.md")]
 
+mod chain;
 mod client;
 mod failure;
+mod pem;
 mod session;
 mod trust;
+mod verifier;
+mod x509;
 
 pub use rustls;
 pub use rustls::pki_types::CertificateDer;

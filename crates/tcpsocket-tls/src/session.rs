@@ -5,10 +5,12 @@ use std::io::{self, BufRead, IoSlice, Write};
 use std::mem;
 
 use bytes::{Bytes, BytesMut};
-use rustls::{ClientConnection, ProtocolVersion};
+use rustls::{AlertDescription, ClientConnection, InvalidMessage, PeerMisbehaved, ProtocolVersion};
 use tcpsocket::{Error, ErrorName, Host, Secure};
 
-use crate::failure::tls_failed;
+use crate::chain::Evidence;
+use crate::failure::{self, During};
+use crate::verifier;
 
 /// The most bytes that one [`Incoming::Data`] holds: 256 KiB.
 pub const MAX_DATA: usize = 256 * 1024;
@@ -89,6 +91,8 @@ pub struct Session {
     in_flight: usize,
     flushed: usize,
     work: usize,
+    /// An alert that rustls does not send, behind what it has to write.
+    alert: Vec<u8>,
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +113,7 @@ impl Session {
             in_flight: 0,
             flushed: 0,
             work: 0,
+            alert: Vec::new(),
         }
     }
 
@@ -150,10 +155,10 @@ impl Session {
             // From memory; what can fail is the framing.
             let read = self.conn.read_tls(&mut bytes);
             if let Err(cause) = read.and_then(not_nothing) {
-                self.fail(rustls::Error::General(cause.to_string()));
+                self.fail_unread(cause);
                 return;
             }
-            let processed = self.conn.process_new_packets();
+            let (processed, evidence) = verifier::watch(|| self.conn.process_new_packets());
             self.collect(bytes.len());
             match processed {
                 Ok(state) if state.peer_has_closed() => {
@@ -161,7 +166,7 @@ impl Session {
                     self.end = Some(End::Ended { clean: true });
                 }
                 Ok(_) => {}
-                Err(cause) => self.fail(cause),
+                Err(cause) => self.fail(cause, evidence.as_ref()),
             }
         }
         let taken = all - bytes.len();
@@ -194,6 +199,15 @@ impl Session {
         } else {
             End::Ended { clean: false }
         });
+    }
+
+    /// The connection failed, for instance by a reset: nothing more will be read from it. Returns whether that is an end all the
+    /// same. It is if the peer had said by `close_notify` that it was done; what happens to the connection after that takes nothing back
+    /// (CL-12). Otherwise the failure is the driver's to report.
+    ///
+    /// Before this, all that was read is to be handed over by [`read_tls`](Session::read_tls).
+    pub fn read_failed(&mut self) -> bool {
+        matches!(self.end, Some(End::Ended { clean: true }))
     }
 
     /// What comes in next, in order: all plaintext before an end or a failure. Those two are told again by every further call.
@@ -241,15 +255,62 @@ impl Session {
         }
     }
 
-    fn fail(&mut self, cause: rustls::Error) {
-        self.end = Some(End::Failed(tls_failed(&self.host, cause)));
+    fn fail(&mut self, cause: rustls::Error, evidence: Option<&Evidence>) {
+        match cause {
+            // Those that rustls finds while it joins the parts of a message, and tells nobody.
+            rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
+                self.tell(AlertDescription::DecodeError);
+            }
+            rustls::Error::PeerMisbehaved(
+                PeerMisbehaved::MessageInterleavedWithHandshakeMessage,
+            ) => {
+                self.tell(AlertDescription::UnexpectedMessage);
+            }
+            _ => {}
+        }
+        let error = failure::failed(&self.host, cause, self.during(), evidence);
+        self.end = Some(End::Failed(error));
+    }
+
+    fn during(&self) -> During {
+        match self.is_handshaking() {
+            true => During::Handshake,
+            false => During::Stream,
+        }
+    }
+
+    /// rustls takes no more: its buffer is full before the message in it is complete. All else it reads from memory.
+    fn fail_unread(&mut self, cause: io::Error) {
+        self.tell(AlertDescription::DecodeError);
+        let message = failure::too_large(&self.host, self.during());
+        let error = Error::with_source(ErrorName::Security, message, cause);
+        self.end = Some(End::Failed(error));
+    }
+
+    /// Queues an alert where rustls does not. It has no call for that, only for `close_notify`, which is put in place of it: encrypted
+    /// as it is where only that can be read, and otherwise rewritten. Until our side has sent something encrypted, servers of
+    /// TLS 1.3 take alerts in the clear too.
+    fn tell(&mut self, alert: AlertDescription) {
+        const IN_CLEAR: [u8; 7] = [21, 3, 3, 0, 2, 1, 0];
+        let handshaking = self.is_handshaking();
+        self.conn.send_close_notify();
+        let mut queued = Records(Vec::new());
+        while self.conn.wants_write() && self.conn.write_tls(&mut queued).is_ok() {}
+        let tls13 = self.conn.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        if let Some(last) = queued.0.last_mut()
+            && (*last == IN_CLEAR || (tls13 && handshaking))
+        {
+            *last = vec![21, 3, 3, 0, 2, 2, u8::from(alert)];
+        }
+        self.alert = queued.0.concat();
+        self.closing = true;
     }
 
     // ----- output
 
     /// Whether there is ciphertext to be written: handshake messages, records, alerts.
     pub fn wants_write(&self) -> bool {
-        self.conn.wants_write()
+        self.conn.wants_write() || !self.alert.is_empty()
     }
 
     /// Writes ciphertext, by one call of `write_vectored` at most. Returns how many bytes were taken; 0 if there are none.
@@ -258,7 +319,14 @@ impl Session {
     ///
     /// What `connection` answers, `WouldBlock` included; nothing is lost by it.
     pub fn write_tls(&mut self, connection: &mut dyn Write) -> io::Result<usize> {
-        let written = self.conn.write_tls(connection)?;
+        let written = match self.alert.is_empty() {
+            true => self.conn.write_tls(connection)?,
+            false => {
+                let written = connection.write(&self.alert)?;
+                self.alert.drain(..written.min(self.alert.len()));
+                written
+            }
+        };
         if !self.wants_write() {
             self.flushed += mem::take(&mut self.in_flight);
         }
@@ -317,7 +385,11 @@ impl Session {
                 Ok(taken)
             }
             Err(cause) => {
-                let error = tls_failed(&self.host, rustls::Error::General(cause.to_string()));
+                let message = format!(
+                    "what was to be sent to {} could not be encrypted",
+                    self.host
+                );
+                let error = Error::with_source(ErrorName::Security, message, cause);
                 self.end = Some(End::Failed(error.clone()));
                 Err(error)
             }
@@ -356,6 +428,19 @@ impl Session {
             self.closing = true;
             self.conn.send_close_notify();
         }
+    }
+}
+
+/// Keeps what rustls writes, record by record, as it queues them.
+struct Records(Vec<Vec<u8>>);
+
+impl Write for Records {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push(bytes.to_vec());
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

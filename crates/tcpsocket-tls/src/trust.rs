@@ -3,13 +3,22 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tcpsocket::{Error, ErrorName};
 
+use crate::pem;
+use crate::verifier::{Judge, Verifier};
+use crate::x509::Certificate;
+
 /// Whose certificates are believed: a store of root certificates, and those that are added to it.
+///
+/// A certificate that is added is trusted in two ways. **Itself**: a server that shows just this one, byte for byte, and has its
+/// key, is accepted if host, dates and usages are right, whoever issued it, as `openssl req -x509` makes them (TLS-28). **As an
+/// authority**, for the certificates that it issues, if it says that it is one: `basicConstraints` with CA:TRUE, or an X.509 of
+/// version 1, and no `keyUsage` that forbids it (TLS-29).
 ///
 /// Making one reads nothing; a [`Client`](crate::Client) loads the store before its first session. A store that cannot be
 /// loaded, or is empty, is an error then. It never counts as one that believes nobody, and never as one that believes
@@ -25,8 +34,16 @@ use tcpsocket::{Error, ErrorName};
 #[derive(Clone)]
 pub struct Trust {
     store: Store,
+    /// Trusted themselves, and as authorities if they are.
     added: Vec<CertificateDer<'static>>,
+    /// Trusted themselves only.
+    exactly: Vec<CertificateDer<'static>>,
 }
+
+/// What rustls's store of sessions is made for: 8 tickets of TLS 1.3 for each of 16 hosts, and a session of TLS 1.2.
+///
+/// A server chooses how large its tickets and its certificates are, up to 64 KiB each, so this bounds what servers make a client keep.
+const TICKETS: usize = 128;
 
 #[derive(Clone, Copy, Debug)]
 enum Store {
@@ -67,110 +84,151 @@ impl Trust {
         Store::Nobody.into()
     }
 
-    /// And these root certificates.
+    /// And these certificates: each itself, and as an authority if it says that it is one.
     ///
     /// # Errors
     ///
     /// `InvalidAccessError` if one of them cannot be read.
     pub fn and(
         mut self,
-        roots: impl IntoIterator<Item = CertificateDer<'static>>,
+        certificates: impl IntoIterator<Item = CertificateDer<'static>>,
     ) -> Result<Trust, Error> {
-        for root in roots {
-            let read = RootCertStore::empty().add(root.clone());
-            read.map_err(|cause| {
-                let message = "a root certificate that was given cannot be read";
-                Error::with_source(ErrorName::InvalidAccess, message, cause)
-            })?;
-            self.added.push(root);
+        for (at, certificate) in certificates.into_iter().enumerate() {
+            readable(&certificate, at)?;
+            self.added.push(certificate);
         }
         Ok(self)
     }
 
-    /// And the root certificates in this PEM text, of which there must be one at least.
+    /// And just these certificates of servers, none of them as an authority, even if it says that it is one.
+    ///
+    /// The server must show the very certificate. Its host, dates and usages are judged as ever; who issued it is not.
+    ///
+    /// ```
+    /// use tcpsocket_tls::{CertificateDer, Trust};
+    ///
+    /// let error = Trust::nobody().and_exactly([CertificateDer::from(vec![1, 2, 3])]).unwrap_err();
+    /// assert_eq!(error.name().as_str(), "InvalidAccessError");
+    /// ```
     ///
     /// # Errors
     ///
-    /// `InvalidAccessError` if there is none, or one that cannot be read.
+    /// `InvalidAccessError` if one of them cannot be read.
+    pub fn and_exactly(
+        mut self,
+        certificates: impl IntoIterator<Item = CertificateDer<'static>>,
+    ) -> Result<Trust, Error> {
+        for (at, certificate) in certificates.into_iter().enumerate() {
+            readable(&certificate, at)?;
+            self.exactly.push(certificate);
+        }
+        Ok(self)
+    }
+
+    /// The same as [`and`](Trust::and) for the certificates in this PEM text, of which there must be one at least.
+    ///
+    /// Sections called `CERTIFICATE`, `X509 CERTIFICATE` and `TRUSTED CERTIFICATE` are read, others passed over. A byte order mark,
+    /// blanks around lines and text between sections are fine. Of a `TRUSTED CERTIFICATE`, which `openssl x509 -trustout` makes,
+    /// only what OpenSSL's settings say about servers is used: one that is not trusted for those is refused.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidAccessError` if there is none, or one that cannot be read or used.
     pub fn and_pem(self, pem: &[u8]) -> Result<Trust, Error> {
-        let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        match roots {
-            Ok(roots) if roots.is_empty() => Err(Error::new(
+        match pem::certificates(pem) {
+            Ok(certificates) => self.and(certificates),
+            Err(why) => Err(Error::new(
                 ErrorName::InvalidAccess,
-                format!(
-                    "the PEM text that was given holds no certificate{}",
-                    hint(pem)
-                ),
-            )),
-            Ok(roots) => self.and(roots),
-            Err(cause) => Err(Error::with_source(
-                ErrorName::InvalidAccess,
-                format!("the PEM text that was given cannot be read: {cause}"),
-                cause,
+                format!("the PEM text that was given {why}"),
             )),
         }
     }
 
     /// Loads what is to be believed.
     pub(crate) fn load(&self, provider: Arc<CryptoProvider>) -> Result<ClientConfig, Error> {
+        let algorithms = provider.signature_verification_algorithms;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|cause| unusable("no version of TLS can be had", cause))?;
-        let believing = match self.store {
-            Store::Nobody => builder.with_root_certificates(self.roots(RootCertStore::empty())?),
-            Store::Platform => builder.with_root_certificates(self.roots(platform()?)?),
+        let judge = match self.store {
+            Store::Nobody => self.authorities(RootCertStore::empty())?,
+            Store::Platform => self.authorities(platform()?)?,
             #[cfg(feature = "platform-verifier")]
-            Store::PlatformVerifier => self.verifier(builder)?,
+            Store::PlatformVerifier => self.platform_judge(builder.crypto_provider().clone())?,
             #[cfg(feature = "webpki-roots")]
-            Store::WebPki => builder.with_root_certificates(
-                self.roots(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect())?,
-            ),
+            Store::WebPki => {
+                self.authorities(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect())?
+            }
         };
-        Ok(believing.with_no_client_auth())
+        let verifier = Verifier {
+            exactly: self.added.iter().chain(&self.exactly).cloned().collect(),
+            judge,
+            algorithms,
+        };
+        let mut config = builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        config.resumption = Resumption::in_memory_sessions(TICKETS);
+        Ok(config)
     }
 
-    fn roots(&self, mut store: RootCertStore) -> Result<RootCertStore, Error> {
-        for root in &self.added {
+    fn authorities(&self, mut store: RootCertStore) -> Result<Judge, Error> {
+        for root in self.added_authorities() {
             store
                 .add(root.clone())
                 .map_err(|cause| unusable("a root certificate cannot be read", cause))?;
         }
-        if store.is_empty() {
+        if store.is_empty() && self.added.is_empty() && self.exactly.is_empty() {
             return Err(Error::new(
                 ErrorName::Security,
                 "nobody is trusted; add root certificates",
             ));
         }
-        Ok(store)
+        Ok(Judge::Authorities(Arc::new(store)))
+    }
+
+    fn added_authorities(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        let says_so = |it: &&CertificateDer<'static>| {
+            // What webpki can read and this crate cannot is not taken for more than it may be.
+            Certificate::read(it).is_some_and(|it| it.is_authority())
+        };
+        self.added.iter().filter(says_so)
     }
 
     #[cfg(feature = "platform-verifier")]
-    fn verifier(
-        &self,
-        builder: rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>,
-    ) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, Error> {
+    fn platform_judge(&self, provider: Arc<CryptoProvider>) -> Result<Judge, Error> {
         use rustls_platform_verifier::Verifier;
 
-        let provider = builder.crypto_provider();
         let unusable = |cause| unusable("the platform's trust cannot be used", cause);
         // Made even if certificates are added: with those, it would overlook that the platform's cannot be loaded.
         let mut verifier = Verifier::new(provider.clone()).map_err(unusable)?;
-        if !self.added.is_empty() {
+        let added: Vec<_> = self.added_authorities().cloned().collect();
+        if !added.is_empty() {
             #[cfg(target_os = "android")]
             return Err(Error::new(
                 ErrorName::Security,
-                "on Android, certificates cannot be added to the platform's verifier",
+                "on Android, authorities cannot be added to the platform's verifier",
             ));
             #[cfg(not(target_os = "android"))]
             {
-                verifier = Verifier::new_with_extra_roots(self.added.clone(), provider.clone())
-                    .map_err(unusable)?;
+                verifier = Verifier::new_with_extra_roots(added, provider).map_err(unusable)?;
             }
         }
-        Ok(builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier)))
+        Ok(Judge::Platform(Arc::new(verifier)))
     }
+}
+
+/// webpki judges, so it has to be able to read it.
+fn readable(certificate: &CertificateDer<'static>, at: usize) -> Result<(), Error> {
+    let read = RootCertStore::empty().add(certificate.clone());
+    read.map_err(|cause| {
+        let message = format!(
+            "certificate {} of those that were given cannot be read: it is no X.509 certificate in DER, or malformed",
+            at + 1
+        );
+        Error::with_source(ErrorName::InvalidAccess, message, cause)
+    })
 }
 
 fn platform() -> Result<RootCertStore, Error> {
@@ -181,7 +239,17 @@ fn platform() -> Result<RootCertStore, Error> {
         return Ok(store);
     }
     Err(match found.errors.into_iter().next() {
-        Some(cause) => unusable("the platform's root certificates cannot be loaded", cause),
+        Some(cause) => {
+            let from = match &cause.kind {
+                rustls_native_certs::ErrorKind::Io { inner, path } => {
+                    format!("{} cannot be read ({inner})", path.display())
+                }
+                rustls_native_certs::ErrorKind::Pem(_) => "their file is no PEM text".to_owned(),
+                _ => "the operating system does not give them".to_owned(),
+            };
+            let message = format!("the platform's root certificates cannot be loaded: {from}");
+            Error::with_source(ErrorName::Security, message, cause)
+        }
         None => Error::new(
             ErrorName::Security,
             format!(
@@ -192,14 +260,17 @@ fn platform() -> Result<RootCertStore, Error> {
     })
 }
 
-fn unusable(what: &str, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::with_source(ErrorName::Security, format!("{what}: {cause}"), cause)
+fn unusable(what: &'static str, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::with_source(ErrorName::Security, what, cause)
 }
 
 impl From<Store> for Trust {
     fn from(store: Store) -> Trust {
-        let added = Vec::new();
-        Trust { store, added }
+        Trust {
+            store,
+            added: Vec::new(),
+            exactly: Vec::new(),
+        }
     }
 }
 
@@ -215,17 +286,7 @@ impl fmt::Debug for Trust {
         f.debug_struct("Trust")
             .field("store", &self.store)
             .field("added", &self.added.len())
+            .field("exactly", &self.exactly.len())
             .finish()
-    }
-}
-
-/// What somebody may have given instead.
-fn hint(bytes: &[u8]) -> &'static str {
-    let has = |words: &[u8]| bytes.windows(words.len()).any(|it| it == words);
-    match bytes {
-        // A sequence whose length takes two bytes, as every certificate is.
-        [0x30, 0x82, ..] => "; it looks like DER, which `openssl x509 -inform DER` makes PEM of",
-        _ if has(b"PRIVATE KEY-----") => "; it is a private key, which belongs to the server alone",
-        _ => "",
     }
 }

@@ -217,7 +217,7 @@ pub trait TcpSocketExt: TcpSocket {
     /// `EHLO` in SMTP, `CAPABILITY` in IMAP, `CAPA` in POP3. There is no greeting again.
     ///
     /// Sent in clear are `EHLO [127.0.0.1]` and `STARTTLS`; tagged `CAPABILITY` and `STARTTLS`; or `STLS`; and nothing else. The address is
-    /// the same on every machine, so that nothing of this one leaks. Read are at most 128 lines, of 512 bytes each
+    /// the same on every machine, so that nothing of this one leaks; [`starttls_as`](TcpSocketExt::starttls_as) gives another name. Read are at most 128 lines, of 512 bytes each
     /// (IMAP 8192). There is no limit of time: race this with a timer.
     ///
     /// # Cancel safety
@@ -253,7 +253,29 @@ pub trait TcpSocketExt: TcpSocket {
     /// }
     /// ```
     fn starttls(&self, protocol: StartTls) -> impl Future<Output = Result<(), Error>> + Send {
-        starttls::starttls(self, protocol)
+        starttls::starttls(self, protocol, starttls::NAMELESS)
+    }
+
+    /// [`starttls`](TcpSocketExt::starttls) with a name for this side, which SMTP says in clear behind `EHLO`: a domain, or an address in
+    /// brackets, of 1 to 255 bytes. Some servers refuse an address. IMAP and POP3 have no use for it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidAccessError` for a name that is neither, which leaves the socket as it was; otherwise as `starttls`.
+    ///
+    /// ```
+    /// use tcpsocket::{Error, StartTls, TcpSocket, TcpSocketExt};
+    ///
+    /// async fn relay(socket: &dyn TcpSocket) -> Result<(), Error> {
+    ///     socket.starttls_as(StartTls::Smtp, "client.example").await
+    /// }
+    /// ```
+    fn starttls_as(
+        &self,
+        protocol: StartTls,
+        name: &str,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        starttls::starttls(self, protocol, name)
     }
 }
 

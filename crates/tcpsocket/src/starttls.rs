@@ -19,7 +19,15 @@ const LINES: usize = 128;
 
 /// An address literal, as RFC 5321, 4.1.1.1 wants it of a client without a name. It is the same on every machine, so it tells
 /// nothing of this one; `localhost`, which does no more, is refused by servers that want a name with a dot.
-const EHLO: &str = "EHLO [127.0.0.1]";
+pub(crate) const NAMELESS: &str = "[127.0.0.1]";
+
+fn is_in_domain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
+}
+
+fn is_in_literal(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'[' | b']' | b'\\')
+}
 
 /// A protocol that can begin TLS on an open connection, for [`starttls`](TcpSocketExt::starttls).
 ///
@@ -56,6 +64,35 @@ impl StartTls {
             StartTls::Pop3 => "pop3",
         }
     }
+
+    /// Whether [`starttls_as`](TcpSocketExt::starttls_as) takes this name: a domain, or an address in brackets (RFC 5321, 4.1.2), of 1 to
+    /// 255 bytes, with nothing in it that would end the word or the line.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidAccessError` if not.
+    ///
+    /// ```
+    /// use tcpsocket::StartTls;
+    ///
+    /// assert!(StartTls::check_name("client.example").is_ok());
+    /// assert!(StartTls::check_name("client.example\r\nQUIT").is_err());
+    /// ```
+    pub fn check_name(name: &str) -> Result<(), Error> {
+        let literal = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let fine = match literal {
+            Some(inside) => !inside.is_empty() && inside.bytes().all(is_in_literal),
+            None => !name.is_empty() && name.bytes().all(is_in_domain),
+        };
+        if fine && name.len() <= 255 {
+            return Ok(());
+        }
+        let message = format!(
+            "a name for EHLO is a domain or an address in brackets, of 1 to 255 bytes, not {}",
+            quoted(name.as_bytes())
+        );
+        Err(Error::new(ErrorName::InvalidAccess, message))
+    }
 }
 
 impl fmt::Display for StartTls {
@@ -82,11 +119,12 @@ impl FromStr for StartTls {
     }
 }
 
-/// [`TcpSocketExt::starttls`].
-pub(crate) async fn starttls<S>(socket: &S, protocol: StartTls) -> Result<(), Error>
+/// [`TcpSocketExt::starttls_as`].
+pub(crate) async fn starttls<S>(socket: &S, protocol: StartTls, name: &str) -> Result<(), Error>
 where
     S: TcpSocket + ?Sized,
 {
+    StartTls::check_name(name)?;
     let misused = |why: &str| Err(Error::new(ErrorName::InvalidState, why));
     if socket.ready_state() != ReadyState::Open {
         return misused("STARTTLS needs an open socket, and this one is not");
@@ -95,7 +133,7 @@ where
         return misused("TLS was asked for on this socket already; STARTTLS needs one in clear");
     }
     let guard = InClear(socket);
-    let outcome = upgrade(socket, protocol).await;
+    let outcome = upgrade(socket, protocol, name).await;
     std::mem::forget(guard);
     if let Err(error) = &outcome {
         socket.abort(Some(error.clone()));
@@ -112,7 +150,7 @@ impl<S: TcpSocket + ?Sized> Drop for InClear<'_, S> {
     }
 }
 
-async fn upgrade<S>(socket: &S, protocol: StartTls) -> Result<(), Error>
+async fn upgrade<S>(socket: &S, protocol: StartTls, name: &str) -> Result<(), Error>
 where
     S: TcpSocket + ?Sized,
 {
@@ -123,7 +161,7 @@ where
         lines: LINES,
     };
     match protocol {
-        StartTls::Smtp => smtp(&mut talk).await?,
+        StartTls::Smtp => smtp(&mut talk, name).await?,
         StartTls::Imap => imap(&mut talk).await?,
         StartTls::Pop3 => pop3(&mut talk).await?,
     }
@@ -141,19 +179,19 @@ where
     }
 }
 
-async fn smtp<S: TcpSocket + ?Sized>(talk: &mut Talk<'_, S>) -> Result<(), Error> {
+async fn smtp<S: TcpSocket + ?Sized>(talk: &mut Talk<'_, S>, name: &str) -> Result<(), Error> {
     let greeting = talk.smtp_reply().await?;
     if greeting.code != *b"220" {
         return Err(turned_away(&greeting.last));
     }
-    talk.say(EHLO)?;
+    talk.say(&format!("EHLO {name}")).await?;
     let offers = talk.smtp_reply().await?;
     match &offers.code {
         b"250" if offers.starttls => {}
         b"250" => return Err(not_offered()),
         _ => return Err(smtp_refused("EHLO", &offers)),
     }
-    talk.say("STARTTLS")?;
+    talk.say("STARTTLS").await?;
     let answer = talk.smtp_reply().await?;
     match &answer.code {
         b"220" => Ok(()),
@@ -200,7 +238,7 @@ async fn pop3<S: TcpSocket + ?Sized>(talk: &mut Talk<'_, S>) -> Result<(), Error
         _ => return Err(talk.unexpected(&greeting)),
     }
     // Without CAPA before it, which would tell no more than the answer does.
-    talk.say("STLS")?;
+    talk.say("STLS").await?;
     let answer = talk.line().await?;
     match words(&answer)[..] {
         [b"+OK", ..] => Ok(()),
@@ -221,17 +259,34 @@ struct Talk<'a, S: TcpSocket + ?Sized> {
 
 impl<S: TcpSocket + ?Sized> Talk<'_, S> {
     /// Sends a command, unless something is here already that could be taken for its answer.
-    fn say(&self, command: &str) -> Result<(), Error> {
+    async fn say(&mut self, command: &str) -> Result<(), Error> {
         let mut lines = self.received.split(|it| *it == b'\n');
         let answered = match self.protocol {
-            // Untagged lines may come at any time.
+            // Untagged lines may come at any time, BYE among them.
             StartTls::Imap => lines.any(|it| it.first().is_some_and(|it| *it != b'*')),
             StartTls::Smtp | StartTls::Pop3 => !self.received.is_empty(),
         };
         if answered {
-            return Err(early());
+            return Err(self.unasked().await);
         }
         self.socket.send_string(&format!("{command}\r\n")).map(drop)
+    }
+
+    /// What was said too early: a server of SMTP may say at any time that it has to go (RFC 5321, 3.8), and no more than that.
+    async fn unasked(&mut self) -> Error {
+        const GOODBYE: &[u8] = b"421";
+        let known = self.received.len().min(GOODBYE.len());
+        let may_be = self.protocol == StartTls::Smtp && self.received[..known] == GOODBYE[..known];
+        if !may_be {
+            return early();
+        }
+        match self.line().await {
+            Err(error) => error,
+            Ok(line) => match line.strip_prefix(GOODBYE) {
+                Some([] | [b' ' | b'-', ..]) => turned_away(&line),
+                _ => early(),
+            },
+        }
     }
 
     /// The next line, without its end.
@@ -321,7 +376,7 @@ impl<S: TcpSocket + ?Sized> Talk<'_, S> {
 
     /// Sends a command and waits for its end. Returns whether the server named STARTTLS among its capabilities meanwhile.
     async fn imap_command(&mut self, tag: &str, command: &str) -> Result<bool, Error> {
-        self.say(&format!("{tag} {command}"))?;
+        self.say(&format!("{tag} {command}")).await?;
         let mut starttls = false;
         loop {
             let line = self.line().await?;

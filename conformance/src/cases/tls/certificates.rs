@@ -25,6 +25,26 @@ macro_rules! refused {
                 ..Case::MUST
             },)*
             Case {
+                id: "certificates/trusted-itself",
+                clauses: &["TLS-28"],
+                level: Level::Should,
+                needs: SECURE,
+                requirement: "A server may show a certificate that is trusted itself, an authority's by what it says.",
+                run: |cx| Box::pin(trusted_itself(cx)),
+                ..Case::MUST
+            },
+            Case {
+                id: "certificates/by-no-authority",
+                clauses: &["TLS-29"],
+                needs: SECURE,
+                requirement: "A certificate that is trusted and says that it is no authority vouches for no other.",
+                run: |cx| {
+                    let name = ErrorName::SecurityUntrustedCertificateIssuer;
+                    Box::pin(refused(cx, Certificate::ByNoAuthority, By::Address, name))
+                },
+                ..Case::MUST
+            },
+            Case {
                 id: "certificates/refusals-are-told",
                 clauses: &["TLS-24"],
                 level: Level::Should,
@@ -120,6 +140,19 @@ async fn refused(cx: Cx, certificate: Certificate, by: By, name: ErrorName) -> O
         })
         .await?;
         cx.check("received", peer.report().received, 0)?;
+    }
+    Ok(())
+}
+
+async fn trusted_itself(cx: Cx) -> Outcome {
+    for version in TlsVersion::ALL {
+        let shows = TlsServer::new(Certificate::TrustedItself).only(version);
+        let peer = cx.peer(Script::listen([Accept, Tls(shows), Echo]))?;
+        let a = opening(&cx, &peer)?;
+        a.expect("open").await?;
+        protected(&cx, &a, "secure")?;
+        a.sends(3, true)?;
+        a.expect("data 3").await?;
     }
     Ok(())
 }

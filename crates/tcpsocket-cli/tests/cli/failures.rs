@@ -76,6 +76,71 @@ fn bad_usage_is_2_and_says_what_is_wrong() {
         (&["listen", "--address", "[::1]", "0"], "without brackets"),
         (&["listen", "--address", "fe80::1%lo", "0"], "with a zone"),
         (&["completions", "csh"], "bash"),
+        (
+            &[
+                "open",
+                "--starttls",
+                "smtp",
+                "--ehlo",
+                "a b",
+                "127.0.0.1",
+                "1",
+            ],
+            "a domain or an address in brackets",
+        ),
+        (
+            &[
+                "open",
+                "--starttls",
+                "imap",
+                "--ehlo",
+                "me.example",
+                "127.0.0.1",
+                "1",
+            ],
+            "--ehlo is for --starttls smtp",
+        ),
+        // What those type who know netcat, curl or OpenSSL.
+        (
+            &["example.org", "80"],
+            "tip: write: tcpsocket open example.org 80\n",
+        ),
+        (
+            &["open", "example.org:80"],
+            "tip: write: tcpsocket open example.org 80\n",
+        ),
+        (
+            &["open", "-v", "example.org", "80"],
+            "tip: write: tcpsocket open --trace example.org 80\n",
+        ),
+        (
+            &["open", "-w", "5", "example.org", "80"],
+            "tip: write: tcpsocket open --connect-timeout 5 example.org 80\n",
+        ),
+        (
+            &["open", "-z", "example.org", "80"],
+            "tip: write: tcpsocket open --close-on-eof example.org 80 < /dev/null\n",
+        ),
+        (
+            &["open", "--tls", "--insecure", "example.org", "443"],
+            "tip: there is no --insecure: a certificate that is not trusted is never accepted",
+        ),
+        (
+            &["-lvp", "4000"],
+            "tip: write: tcpsocket listen --trace 4000\n",
+        ),
+        (
+            &["https://example.org/"],
+            "tip: write: tcpsocket open --tls example.org 443\n",
+        ),
+        (
+            &["open", "https://example.org/", "443"],
+            "tip: write: tcpsocket open --tls example.org 443\n",
+        ),
+        (
+            &["open", "[::1]", "80"],
+            "tip: write: tcpsocket open ::1 80\n",
+        ),
     ];
     for (case, says) in cases {
         let mut running = Running::start(*case);
@@ -83,6 +148,7 @@ fn bad_usage_is_2_and_says_what_is_wrong() {
         let ended = running.end();
         assert_eq!(ended.code, Some(2), "{case:?}: {ended:?}");
         assert!(ended.stderr.contains(says), "{case:?}: {ended:?}");
+        assert!(!ended.stderr.contains("as a value"), "{case:?}: {ended:?}");
         assert_eq!(within(&output, "the output"), b"", "{case:?}");
     }
 }

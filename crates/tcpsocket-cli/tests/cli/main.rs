@@ -5,6 +5,7 @@ mod failures;
 mod listen;
 mod memory;
 mod open;
+mod openssl;
 mod pipes;
 mod pressure;
 mod secure;

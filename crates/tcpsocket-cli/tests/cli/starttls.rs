@@ -144,6 +144,27 @@ fn told(ended: &Ended) -> Vec<&str> {
     lines.filter_map(|it| it.get(33..)).collect()
 }
 
+const NAMED: Dialogue = Dialogue {
+    lines: &[
+        ("EHLO me.example", "250-mail.example\r\n250 STARTTLS\r\n"),
+        ("STARTTLS", "220 go ahead\r\n"),
+    ],
+    ..SMTP
+};
+
+#[test]
+fn the_name_in_ehlo_can_be_chosen() {
+    let ca = TempFile::new(&RIGHT.pem());
+    let (port, served) = mail_server(&NAMED);
+    let mut open = start("smtp", port, &ca, &["--ehlo", "me.example"]);
+    let output = open.all_output();
+    open.stdin().write_all(b"greeted anew\r\n").unwrap();
+    open.end().assert_fine();
+    assert_eq!(within(&output, "the output"), b"under TLS\r\n");
+    let (clear, _) = within(&served, "the server");
+    assert_eq!(clear, ["EHLO me.example", "STARTTLS"]);
+}
+
 #[test]
 fn a_certificate_that_does_not_do_is_8() {
     let (port, served) = mail_server(&SMTP);
@@ -186,6 +207,14 @@ fn what_leads_to_no_tls_is_refused_and_the_trace_ends_as_the_socket_does() {
             8,
             "SecurityError",
             "before they were asked for",
+        ),
+        // A goodbye that came with the greeting is no attack.
+        (
+            "smtp",
+            "220 here\r\n421 shutting down\r\n",
+            5,
+            "NetworkError",
+            "421 shutting down",
         ),
         (
             "pop3",

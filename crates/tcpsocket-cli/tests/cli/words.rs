@@ -8,6 +8,7 @@ use crate::support::{Ended, Running, within};
 const OPEN: &[&str] = &[
     "--tls",
     "--starttls",
+    "--ehlo",
     "--ca",
     "--alpn",
     "--connect-timeout",

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{
-    CertRevocationListError, ContentType, EncryptedClientHelloError, HandshakeType,
-    InconsistentKeys, OtherError, PeerMisbehaved,
-};
+use rustls::{ContentType, EncryptedClientHelloError, HandshakeType, InconsistentKeys, OtherError};
 use webpki::{DerTypeId, InvalidNameContext};
 
 use super::*;
@@ -44,6 +41,19 @@ fn check<C: Into<rustls::Error> + Clone + fmt::Debug>(table: &[(C, &str)]) {
             error.message().contains("imap.example.org"),
             "{given:?}: {error}"
         );
+        // In our words: those of a library are its own, and the source keeps them.
+        let debug = format!("{given:?}");
+        for word in debug.split(|it: char| !it.is_alphanumeric()) {
+            let theirs = word.chars().filter(char::is_ascii_uppercase).count() > 1;
+            let ours = word.chars().all(|it| it.is_ascii_uppercase());
+            assert!(
+                ours || !theirs || !error.message().contains(word),
+                "{error}"
+            );
+        }
+        let words = cause.to_string();
+        let theirs = words.rsplit(": ").next().unwrap();
+        assert!(!error.message().contains(theirs), "{error}: {theirs}");
         let source = std::error::Error::source(&error).and_then(|it| it.downcast_ref());
         let kept = source.map(rustls::Error::to_string);
         assert_eq!(kept, Some(cause.to_string()), "{given:?}");
@@ -383,6 +393,95 @@ fn incompatible_peers() {
 }
 
 #[test]
+fn peers_that_misbehave() {
+    use PeerMisbehaved as Peer;
+    let table = [
+        Peer::AttemptedDowngradeToTls12WhenTls13IsSupported,
+        Peer::BadCertChainExtensions,
+        Peer::DisallowedEncryptedExtension,
+        Peer::DuplicateServerHelloExtensions,
+        Peer::IllegalHelloRetryRequestWithNoChanges,
+        Peer::IllegalMiddleboxChangeCipherSpec,
+        Peer::InvalidKeyShare,
+        Peer::KeyEpochWithPendingFragment,
+        Peer::MessageInterleavedWithHandshakeMessage,
+        Peer::MissingKeyShare,
+        Peer::ResumptionOfferedWithVariedEms,
+        Peer::SelectedInvalidPsk,
+        Peer::SelectedUnofferedApplicationProtocol,
+        Peer::SelectedUnofferedCipherSuite,
+        Peer::SignedHandshakeWithUnadvertisedSigScheme,
+        Peer::TooManyEmptyFragments,
+        Peer::TooManyKeyUpdateRequests,
+        Peer::TooManyWarningAlertsReceived,
+        Peer::UnsolicitedCertExtension,
+        Peer::WrongGroupForKeyShare,
+    ];
+    check(&table.map(|why| (rustls::Error::PeerMisbehaved(why), OTHER)));
+}
+
+#[test]
+#[allow(deprecated)]
+fn messages_that_are_malformed_and_lists_of_revoked_certificates() {
+    use CertRevocationListError as List;
+    use InvalidMessage as Message;
+    let messages = [
+        Message::CertificatePayloadTooLarge,
+        Message::HandshakePayloadTooLarge,
+        Message::InvalidCcs,
+        Message::InvalidContentType,
+        Message::InvalidEmptyPayload,
+        Message::MessageTooLarge,
+        Message::MessageTooShort,
+        Message::MissingData("ServerHelloPayload"),
+        Message::MissingKeyExchange,
+        Message::NoSignatureSchemes,
+        Message::TrailingData("ServerHelloPayload"),
+        Message::UnexpectedMessage("HelloRetryRequest"),
+        Message::UnknownProtocolVersion,
+        Message::UnsupportedCompression,
+        Message::UnsupportedCurveType,
+        Message::EmptyTicketValue,
+        Message::IllegalEmptyList("ServerNames"),
+        Message::IllegalEmptyValue,
+        Message::DuplicateExtension(7),
+        Message::UnknownHelloRetryRequestExtension,
+        Message::UnknownCertificateExtension,
+    ];
+    check(&messages.map(|why| (rustls::Error::InvalidMessage(why), OTHER)));
+    let lists = [
+        List::BadSignature,
+        List::UnsupportedSignatureAlgorithm,
+        List::InvalidCrlNumber,
+        List::InvalidRevokedCertSerialNumber,
+        List::IssuerInvalidForCrl,
+        List::ParseError,
+        List::UnsupportedCrlVersion,
+        List::UnsupportedCriticalExtension,
+        List::UnsupportedDeltaCrl,
+        List::UnsupportedIndirectCrl,
+        List::UnsupportedRevocationReason,
+        List::Other(OtherError(Arc::new(fmt::Error))),
+    ];
+    check(&lists.map(|why| (rustls::Error::InvalidCertRevocationList(why), OTHER)));
+}
+
+#[test]
+fn after_the_handshake_what_is_not_tls_is_no_wrong_port() {
+    let cause = || rustls::Error::from(InvalidMessage::InvalidContentType);
+    let stream = failed(&host(), cause(), During::Stream, None);
+    assert!(
+        stream.message().contains("in the middle of the stream"),
+        "{stream}"
+    );
+    let handshake = failed(&host(), cause(), During::Handshake, None);
+    assert!(
+        handshake.message().contains("does this port speak TLS"),
+        "{handshake}"
+    );
+}
+
+#[test]
 fn every_name_of_tls_is_in_the_table() {
     let used = [
         BAD, DISABLED, EXPIRED, MISMATCH, NONE, OTHER, REVOKED, TYPE, UNTRUSTED, USAGE, VERSION,
@@ -402,8 +501,8 @@ fn messages_say_what_and_what_to_do() {
     });
     assert_eq!(
         expired,
-        "the certificate of imap.example.org expired on 2024-03-02; it is 2026-11-23 now, if the clock here \
-         is right"
+        "a certificate that imap.example.org showed, its own or that of an authority, expired on 2024-03-02; it is 2026-11-23 \
+         now, if the clock here is right"
     );
     let mismatch = |names: &[&str]| {
         message(CertificateError::NotValidForNameContext {
@@ -415,7 +514,10 @@ fn messages_say_what_and_what_to_do() {
         mismatch(&[r#"DnsName("*.example.com")"#, "IpAddress(10.0.0.1)"]),
         "the certificate of imap.example.org is for *.example.com, 10.0.0.1, not for imap.example.org"
     );
-    assert!(mismatch(&[]).contains("for no name at all"));
+    assert!(mismatch(&[]).contains("for no host at all"));
+    // The name of a certificate may be anything.
+    let hostile = mismatch(&["DnsName(\"a\u{1b}[31m\nb\")"]);
+    assert!(hostile.contains("is for a?[31m?b, not"), "{hostile}");
     assert!(mismatch(&[r#"DnsName("a")"#; 9]).contains("a, a, a, a and 5 more"));
     let plain = tls_failed(&host(), InvalidMessage::InvalidContentType.into());
     assert!(plain.message().contains("STARTTLS"), "{plain}");

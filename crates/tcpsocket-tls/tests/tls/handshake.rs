@@ -243,3 +243,136 @@ fn a_server_that_wants_a_certificate_of_ours() {
         assert_eq!(failure_name(&mut session), "SecurityNoCertificateError");
     }
 }
+
+/// A record of the handshake in the clear.
+fn record(payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[22, 3, 3, len[0], len[1]], payload].concat()
+}
+
+/// A handshake message that says it is so long, in records of 16 KiB, and as much of it as fits into 128 KiB.
+fn long_message(kind: u8, len: usize) -> Vec<u8> {
+    let size = u32::try_from(len).unwrap().to_be_bytes();
+    let mut message = vec![kind, size[1], size[2], size[3]];
+    message.resize((4 + len).min(128 * 1024), 0);
+    message.chunks(16 * 1024).flat_map(record).collect()
+}
+
+const TOO_LARGE: &str = "imap.example.org sent 64 KiB or more of handshake messages in one piece";
+
+#[test]
+fn a_handshake_message_that_is_too_long_is_told_in_clear_before_there_are_keys() {
+    // One below 64 KiB that does not fit with its records, one above, one of the most that can be said.
+    for len in [65_530, 65_535, 65_536, 70_000, 0xff_ffff] {
+        let (mut session, _) = pair(BOTH);
+        let hello = written(&mut session);
+        assert_eq!(hello[0], 22);
+        for piece in long_message(2, len).chunks(1_000) {
+            session.read_tls(piece);
+        }
+        let error = failure(&mut session);
+        assert_eq!(error.name(), ErrorName::Security);
+        assert!(error.message().starts_with(TOO_LARGE), "{len}: {error}");
+        assert_eq!(written(&mut session), [21, 3, 3, 0, 2, 2, 50], "{len}");
+        assert!(!session.wants_write());
+    }
+}
+
+/// A chain of certificates that is longer than a client reads.
+fn far_too_many(authority: &Authority) -> Identity {
+    let mut identity = Identity::issued(authority, &params(&[HOST]));
+    while identity.chain.iter().map(|it| it.len()).sum::<usize>() < 70_000 {
+        identity.chain.push(authority.der().clone());
+    }
+    identity
+}
+
+#[test]
+fn a_chain_that_is_too_long_is_told_to_the_server() {
+    for versions in [TLS12, TLS13] {
+        let authority = authority();
+        let identity = far_too_many(&authority);
+        let mut session = session(&believer(&authority));
+        let mut server = Server::new(server_config(&identity, versions));
+        settle(&mut session, &mut server);
+        let error = failure(&mut session);
+        assert_eq!(error.name(), ErrorName::Security);
+        assert!(error.message().starts_with(TOO_LARGE), "{error}");
+        let told = rustls::Error::AlertReceived(rustls::AlertDescription::DecodeError);
+        assert_eq!(server.failed, Some(told));
+        assert!(!session.wants_write() && session.is_handshaking());
+    }
+}
+
+#[test]
+fn a_message_in_the_middle_of_another_is_told_to_the_server() {
+    let (mut session, _) = pair(BOTH);
+    written(&mut session);
+    session.read_tls(&record(&[2, 0, 0, 100, 3, 3]));
+    session.read_tls(&[21, 3, 3, 0, 2, 1, 90]);
+    let error = failure(&mut session);
+    assert!(
+        error.message().contains("cut a handshake message"),
+        "{error}"
+    );
+    assert_eq!(written(&mut session), [21, 3, 3, 0, 2, 2, 10]);
+}
+
+/// Tickets as large as a server likes.
+#[derive(Debug)]
+struct Large;
+
+impl rustls::server::ProducesTickets for Large {
+    fn enabled(&self) -> bool {
+        true
+    }
+    fn lifetime(&self) -> u32 {
+        86_400
+    }
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let mut ticket = plain.to_vec();
+        ticket.resize(plain.len() + 2_000, 0);
+        Some(ticket)
+    }
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        Some(ticket[..ticket.len() - 2_000].to_vec())
+    }
+}
+
+/// The session with the host of this number, and how its handshake went.
+fn with_host(client: &Client, config: &Arc<rustls::ServerConfig>, number: usize) -> HandshakeKind {
+    let host = Host::parse(&format!("h{number}.example.org")).unwrap();
+    let mut session = client.session(&host, &[]).unwrap();
+    let mut server = Server::new(config.clone());
+    settle(&mut session, &mut server);
+    assert!(!session.is_handshaking(), "{:?}", session.next_incoming());
+    server.conn.handshake_kind().unwrap()
+}
+
+#[test]
+fn tickets_are_kept_for_16_hosts() {
+    const HOSTS: usize = 16;
+    for versions in [TLS12, TLS13] {
+        let authority = authority();
+        let mut config = server_config(
+            &Identity::issued(&authority, &params(&["*.example.org"])),
+            versions,
+        );
+        config.ticketer = Arc::new(Large);
+        config.send_tls13_tickets = 10;
+        let config = Arc::new(config);
+        let client = believer(&authority);
+        for number in 0..=HOSTS {
+            assert_eq!(with_host(&client, &config, number), HandshakeKind::Full);
+        }
+        // The last are known, the first had to make room.
+        for number in 1..=HOSTS {
+            assert_eq!(
+                with_host(&client, &config, number),
+                HandshakeKind::Resumed,
+                "{number} {versions:?}"
+            );
+        }
+        assert_eq!(with_host(&client, &config, 0), HandshakeKind::Full);
+    }
+}

@@ -4,6 +4,7 @@ mod certificates;
 mod closing;
 mod cuts;
 mod handshake;
+mod messages;
 mod support;
 mod transfer;
 mod trust;

@@ -210,6 +210,11 @@ const TABLE: &[(StartTls, &[&str], Expected)] = &[
         &[GREETING, OFFER, "421 shutting down\r\n"],
         Some((Network, "turns us away")),
     ),
+    (
+        Imap,
+        &["* OK ready\r\n* BYE shutting down\r\n"],
+        Some((Network, "turns us away")),
+    ),
     (Imap, &["* BYE busy\r\n"], Some((Network, "turns us away"))),
     (
         Imap,

@@ -3,6 +3,7 @@
 mod dialogues;
 mod scripted;
 
+use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -244,6 +245,108 @@ fn a_socket_that_is_not_open_in_clear_is_left_alone() {
     }
 }
 
+/// A server may say at any time that it has to go. What only begins like that is somebody else's word, and so is all that comes
+/// behind the go-ahead.
+#[test]
+fn a_goodbye_that_nobody_asked_for_is_no_attack() {
+    let greeting = "220 mail.example\r\n";
+    let offer = "250-mail.example\r\n250 STARTTLS\r\n";
+    let run = |replies: &[String]| run(StartTls::Smtp, replies);
+    for goodbye in [
+        "421 shutting down\r\n",
+        "421-shutting\r\n421 down\r\n",
+        "421\r\n",
+    ] {
+        let outcome = run(&[format!("{greeting}{goodbye}")]);
+        outcome.is(ErrorName::Network, "turns us away");
+        let outcome = run(&[greeting.into(), format!("{offer}{goodbye}")]);
+        outcome.is(ErrorName::Network, "turns us away");
+        let outcome = run(&[
+            greeting.into(),
+            offer.into(),
+            format!("220 go ahead\r\n{goodbye}"),
+        ]);
+        outcome.is(ErrorName::Security, "before they were asked for");
+    }
+    for other in [
+        "4210 no\r\n",
+        "421x\r\n",
+        "42\r\n",
+        "422 no\r\n",
+        "42x",
+        "5",
+    ] {
+        let outcome = run(&[format!("{greeting}{other}")]);
+        outcome.is(ErrorName::Security, "before they were asked for");
+    }
+}
+
+/// A goodbye that is cut in the middle is still one, and what may become one is waited for.
+#[test]
+fn a_goodbye_is_one_however_it_is_cut() {
+    let greeting = "220 mail.example\r\n";
+    let text = format!("{greeting}421 shutting down\r\n");
+    for cut in greeting.len()..text.len() {
+        let (first, rest) = text.split_at(cut);
+        let mut steps = vec![Step::Says(first.into()), Step::Says(rest.into())];
+        if cut == greeting.len() {
+            steps.insert(1, Step::Awaits("EHLO [127.0.0.1]\r\n"));
+        }
+        let outcome = Scripted::new(steps).run(StartTls::Smtp);
+        outcome.is(ErrorName::Network, "421 shutting down");
+    }
+    let cut_off = [Step::Says(format!("{greeting}42").into()), Step::Ends];
+    let outcome = Scripted::new(cut_off).run(StartTls::Smtp);
+    outcome.is(ErrorName::NetworkInterrupt, "before TLS");
+}
+
+#[test]
+fn the_name_behind_ehlo_can_be_chosen() {
+    let say = |name: &str, replies: Vec<Step>| {
+        let socket = Scripted::new(replies);
+        let mut cx = Context::from_waker(Waker::noop());
+        let outcome = pin!(socket.starttls_as(StartTls::Smtp, name)).poll(&mut cx);
+        let sent = socket.state().sent.clone();
+        (outcome, sent, socket.state().aborted.len())
+    };
+    let greeting = || vec![Step::Says(b"220 mail.example\r\n".to_vec())];
+    let long = "a".repeat(255);
+    for name in [
+        "client.example",
+        "[IPv6:2001:db8::7]",
+        "[192.0.2.7]",
+        "my_host",
+        &long,
+    ] {
+        let (outcome, sent, _) = say(name, greeting());
+        assert!(outcome.is_pending());
+        assert_eq!(sent, [format!("EHLO {name}\r\n")]);
+    }
+    let longer = "a".repeat(256);
+    for name in [
+        "",
+        "a b",
+        "a\r\nMAIL FROM:<>",
+        "a\0",
+        "m\u{fc}ll",
+        "[]",
+        "[a b]",
+        "[a",
+        "a]",
+        "[[]]",
+        &longer,
+    ] {
+        let (outcome, sent, aborted) = say(name, greeting());
+        let Poll::Ready(Err(error)) = outcome else {
+            panic!("{name:?} is not refused");
+        };
+        assert_eq!(error.name(), ErrorName::InvalidAccess, "{name:?}");
+        assert!(error.message().len() < 250 && !error.message().contains(char::is_control));
+        // The socket is as it was.
+        assert!(sent.is_empty() && aborted == 0, "{name:?}");
+    }
+}
+
 #[test]
 fn a_future_that_was_never_polled_does_nothing() {
     let socket = Scripted::new([]);
@@ -307,6 +410,7 @@ fn reply() -> impl Strategy<Value = Vec<u8>> {
         b"250 STARTTLS\r\n",
         b"250-STARTTLS\r\n",
         b"250 ok\r\n",
+        b"421 bye\r\n",
         b"454 no\r\n",
         b"* OK\r\n",
         b"* OK [X] y\r\n",
@@ -363,6 +467,10 @@ proptest! {
         let expected = run(protocol, &replies);
         let is_early = matches!(&expected.end, End::Refused(_, why) if why.contains("asked for:"));
         prop_assume!(!is_early);
+        // So is a goodbye that nobody asked for, and what may become one.
+        let rest = |it: &Vec<u8>| it.rsplit(|it| *it == b'\n').next().unwrap().starts_with(b"4");
+        prop_assume!(!replies.iter().any(rest));
+        let goodbye = matches!(&expected.end, End::Refused(_, why) if why.contains("\"421"));
         let mut dice = seed;
         let steps = script(protocol, &replies, |_, reply| {
             let mut events = vec![Vec::new()];
@@ -375,6 +483,8 @@ proptest! {
             }
             events
         });
-        prop_assert_eq!(Scripted::new(steps).run(protocol), expected);
+        let seen = Scripted::new(steps).run(protocol);
+        prop_assert_eq!(&seen.end, &expected.end);
+        prop_assert!(goodbye || seen.sent == expected.sent);
     }
 }
