@@ -16,6 +16,7 @@ usage: cargo xtask COMMAND
   servers [--only NAME]   drives the example clients and the tcpsocket command against real servers on loopback
   bench [--help]          counts system calls, allocations and heap bytes, side by side with plain smol
   tidy [--root DIR]       checks the rules of the house that no compiler checks
+  clauses                 copies the statements of docs/spec into the kit
 ";
 
 fn main() -> ExitCode {
@@ -29,12 +30,27 @@ fn main() -> ExitCode {
         "servers" => servers::run(rest),
         "bench" => bench::run(rest),
         "tidy" => tidy::run(rest),
+        "clauses" => clauses(),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             ExitCode::SUCCESS
         }
         other => {
             eprint!("xtask: no command {other:?}\n\n{USAGE}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes the table of the kit that `tidy` compares.
+fn clauses() -> ExitCode {
+    match tidy::statements::write(&workspace_root()) {
+        Ok(path) => {
+            println!("{}", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("clauses: {message}");
             ExitCode::FAILURE
         }
     }
