@@ -3,7 +3,7 @@
 //! Every violation is printed as `path:line: message`.
 
 mod blocks;
-mod clauses;
+pub(crate) mod clauses;
 mod deps;
 mod licences;
 mod links;

@@ -104,8 +104,3 @@ pub async fn ping(
     client.close().await?;
     Ok(times)
 }
-
-/// The examples of the repository's README, compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct RepositoryReadme;

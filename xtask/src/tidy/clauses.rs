@@ -226,7 +226,7 @@ pub(super) fn table(file: &File) -> impl Iterator<Item = (usize, Vec<String>)> {
 }
 
 /// The id with which a text begins: two to six capitals, a dash, digits.
-pub(super) fn leading_id(text: &str) -> Option<&str> {
+pub(crate) fn leading_id(text: &str) -> Option<&str> {
     let area = text.bytes().take_while(u8::is_ascii_uppercase).count();
     let number = text.get(area..)?.strip_prefix('-')?;
     let digits = number.bytes().take_while(u8::is_ascii_digit).count();

@@ -70,7 +70,7 @@ code, pre { font: .85em/1.45 ui-monospace, monospace; } pre { overflow-x: auto; 
 nav { display: flex; flex-wrap: wrap; gap: .35rem; margin: 1rem 0 .35rem; } nav + nav { margin-top: 0; }
 nav label { border: 1px solid var(--line); border-radius: 1rem; padding: .15rem .7rem; font-size: .875rem; cursor: pointer; }
 nav label:hover { border-color: var(--link); }
-#only-troubles:checked ~ main tr.fine { display: none; }
+.rest, #only-troubles:checked ~ main .fine { display: none; } #only-troubles:checked ~ main .rest { display: block; }
 @media (min-width: 45.01rem) { .verdict::before { content: none; } }
 @media (max-width: 45rem) {
   body { padding: .75rem; } .clauses thead { display: none; }
@@ -113,7 +113,7 @@ pub(in crate::runner) fn html(all: &[Finding], seed: u64, specification: &str) -
         let of_area = ids.iter().filter(|id| self::area(id) == *area);
         section(&mut out, area, of_area, all, &subjects, specification);
     }
-    out.push_str("</main>\n");
+    out.push_str("<p class=\"rest dim\">All other clauses pass for every subject.</p>\n</main>\n");
     failures(&mut out, all);
     unjudged(&mut out, specification);
     out.push_str("</body>\n</html>\n");
@@ -211,10 +211,13 @@ fn section<'a>(
     specification: &str,
 ) {
     let title = subject(area).unwrap_or(area);
+    let ids: Vec<&str> = ids.copied().collect();
+    let fine = ids.iter().all(|id| is_fine(id, all, subjects));
     let _ = write!(
         out,
-        "<section id=\"{area}\">\n<h2>{} <span class=\"level\">{area}</span></h2>\n\
+        "<section id=\"{area}\"{}>\n<h2>{} <span class=\"level\">{area}</span></h2>\n\
          <table class=\"clauses\">\n<thead><tr><th>clause</th><th>what it says</th>",
+        fine_class(fine),
         escape(title),
         area = escape(area),
     );
@@ -228,18 +231,30 @@ fn section<'a>(
     out.push_str("</tbody></table>\n</section>\n");
 }
 
+/// Whether every subject keeps this clause.
+fn is_fine(id: &str, all: &[Finding], subjects: &[&str]) -> bool {
+    subjects
+        .iter()
+        .all(|subject| word(id, all, subject) == Some(Word::Pass))
+}
+
+fn fine_class(fine: bool) -> &'static str {
+    if fine { " class=\"fine\"" } else { "" }
+}
+
+/// How a subject keeps a clause: of several cases the worst counts.
+fn word(id: &str, all: &[Finding], subject: &str) -> Option<Word> {
+    let of_clause = all
+        .iter()
+        .filter(|finding| finding.subject == subject && finding.case.clauses.contains(&id));
+    of_clause.map(|finding| Word::of(&finding.verdict)).max()
+}
+
 fn row(out: &mut String, id: &str, all: &[Finding], subjects: &[&str], specification: &str) {
     let these = || {
         all.iter()
             .filter(|finding| finding.case.clauses.contains(&id))
     };
-    let word = |subject: &str| {
-        let words = these().filter(|finding| finding.subject == subject);
-        words.map(|finding| Word::of(&finding.verdict)).max()
-    };
-    let fine = subjects
-        .iter()
-        .all(|subject| word(subject) == Some(Word::Pass));
     let clause = clause(id);
     let level = clause.map_or("", |clause| clause.level);
     let statement = clause.map_or_else(String::new, |clause| code(clause.statement));
@@ -247,7 +262,7 @@ fn row(out: &mut String, id: &str, all: &[Finding], subjects: &[&str], specifica
         out,
         "<tr id=\"{}\"{}><td class=\"clause\">{} <span class=\"level\">{level}</span></td><td>{statement}",
         escape(id),
-        if fine { " class=\"fine\"" } else { "" },
+        fine_class(is_fine(id, all, subjects)),
         link(id, specification),
     );
     let first = these().next().map(|finding| finding.subject.as_str());
@@ -270,7 +285,7 @@ fn row(out: &mut String, id: &str, all: &[Finding], subjects: &[&str], specifica
     }
     out.push_str("</ul></details></td>");
     for subject in subjects {
-        let (class, text) = match word(subject) {
+        let (class, text) = match word(id, all, subject) {
             Some(word) => (word.class(), word.text()),
             None => ("unmet", "not judged"),
         };
@@ -407,7 +422,7 @@ mod tests {
             let input = page.find(&format!("id=\"only-{area}\"")).unwrap();
             assert!(input < main, "{area}");
             assert!(page.contains(&format!("<label for=\"only-{area}\">")));
-            assert!(page.contains(&format!("<section id=\"{area}\">")));
+            assert!(page.contains(&format!("<section id=\"{area}\" class=\"fine\">")));
             let rule = format!("#only-{area}:checked ~ main section:not(#{area})");
             assert!(page.contains(&rule));
         }
