@@ -1,6 +1,7 @@
 //! The workspace's own commands. `cargo xtask` lists them.
 
 mod bench;
+mod book;
 mod conformance;
 mod guards;
 mod servers;
@@ -14,8 +15,10 @@ usage: cargo xtask COMMAND
 
   conformance [--help]    judges our implementations by the clauses of the specification
   servers [--only NAME]   drives the example clients and the tcpsocket command against real servers on loopback
+  book [--help]           builds the pages as a book and checks its links
   bench [--help]          counts system calls, allocations and heap bytes, side by side with plain smol
   tidy [--root DIR]       checks the rules of the house that no compiler checks
+  clauses                 copies the statements of docs/spec into the kit
 ";
 
 fn main() -> ExitCode {
@@ -28,13 +31,29 @@ fn main() -> ExitCode {
         "conformance" => conformance::run(rest),
         "servers" => servers::run(rest),
         "bench" => bench::run(rest),
+        "book" => book::run(rest),
         "tidy" => tidy::run(rest),
+        "clauses" => clauses(),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             ExitCode::SUCCESS
         }
         other => {
             eprint!("xtask: no command {other:?}\n\n{USAGE}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes the table of the kit that `tidy` compares.
+fn clauses() -> ExitCode {
+    match tidy::statements::write(&workspace_root()) {
+        Ok(path) => {
+            println!("{}", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("clauses: {message}");
             ExitCode::FAILURE
         }
     }

@@ -3,11 +3,12 @@
 //! Every violation is printed as `path:line: message`.
 
 mod blocks;
-mod clauses;
+pub(crate) mod clauses;
 mod deps;
 mod licences;
 mod links;
 mod sources;
+pub(crate) mod statements;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,7 @@ fn check(root: &Path) -> Result<Report, String> {
     deps::check(&workspace, &mut report)?;
     licences::check(&workspace, &mut report);
     clauses::check(&workspace, &mut report);
+    statements::check(&workspace, &mut report);
     sources::check(&workspace, &mut report);
     links::check(&workspace, &mut report);
     blocks::check(&workspace, &mut report);

@@ -82,7 +82,7 @@ impl EchoClient {
 /// ```
 /// use tcpsocket::{Error, SocketProvider};
 ///
-/// /// Anything that can open sockets will do: smol, a simulation, or either behind a policy.
+/// /// Any provider will do: the one on smol, one of your own, or either behind a policy.
 /// async fn report(net: &dyn SocketProvider) -> Result<(), Error> {
 ///     for took in echo_client::ping(net, "echo.example.org", 7, 3).await? {
 ///         println!("{took:?}");
@@ -104,8 +104,3 @@ pub async fn ping(
     client.close().await?;
     Ok(times)
 }
-
-/// The examples of the repository's README, compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct RepositoryReadme;

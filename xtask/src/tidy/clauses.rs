@@ -12,11 +12,11 @@ const AREAS: &[&str] = &[
     "SRV", "ST", "TLS", "TURN", "TX",
 ];
 
-const LEVELS: &[&str] = &["MUST", "SHOULD", "MAY", "HOST"];
+pub(super) const LEVELS: &[&str] = &["MUST", "SHOULD", "MAY", "HOST"];
 
-const SPEC: &str = "docs/spec/";
+pub(super) const SPEC: &str = "docs/spec/";
 const STATES: &str = "docs/spec/states.md";
-const UNOBSERVABLE: &str = "docs/spec/unobservable.md";
+pub(super) const UNOBSERVABLE: &str = "docs/spec/unobservable.md";
 const KIT: &str = "conformance/src/";
 /// Mutants name clauses too, which does not judge anybody.
 const MUTANTS: &str = "conformance/src/mutants/";
@@ -210,7 +210,7 @@ fn prose(file: &File) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// The rows of a file's tables, but for the rules under their heads, as cells without decoration.
-fn table(file: &File) -> impl Iterator<Item = (usize, Vec<String>)> {
+pub(super) fn table(file: &File) -> impl Iterator<Item = (usize, Vec<String>)> {
     prose(file).filter_map(|(number, line)| {
         let line = line.trim().strip_prefix('|')?;
         let line = line.strip_suffix('|').unwrap_or(line);
@@ -226,7 +226,7 @@ fn table(file: &File) -> impl Iterator<Item = (usize, Vec<String>)> {
 }
 
 /// The id with which a text begins: two to six capitals, a dash, digits.
-fn leading_id(text: &str) -> Option<&str> {
+pub(crate) fn leading_id(text: &str) -> Option<&str> {
     let area = text.bytes().take_while(u8::is_ascii_uppercase).count();
     let number = text.get(area..)?.strip_prefix('-')?;
     let digits = number.bytes().take_while(u8::is_ascii_digit).count();

@@ -88,11 +88,6 @@ const RULES: &[Rule] = &[
         others: Others::Not(&[]),
     },
     Rule {
-        package: "tcpsocket-sim",
-        members: &["tcpsocket", "tcpsocket-core", "tcpsocket-tls"],
-        others: Others::Not(&[]),
-    },
-    Rule {
         package: "tcpsocket-conformance",
         members: &["tcpsocket"],
         // Its peers speak TLS.
@@ -105,7 +100,6 @@ const RULES: &[Rule] = &[
             "tcpsocket-core",
             "tcpsocket-tls",
             "tcpsocket-smol",
-            "tcpsocket-sim",
             "tcpsocket-policy",
         ],
         others: Others::Not(&[]),
@@ -227,10 +221,6 @@ mod tests {
             ("tcpsocket-smol", "async-io", true),
             ("tcpsocket-smol", "tcpsocket-tls", true),
             ("tcpsocket-smol", "tcpsocket-policy", false),
-            ("tcpsocket-smol", "tcpsocket-sim", false),
-            ("tcpsocket-sim", "tcpsocket-core", true),
-            ("tcpsocket-sim", "tcpsocket-smol", false),
-            ("tcpsocket-sim", "tcpsocket-policy", false),
             ("tcpsocket-conformance", "tcpsocket", true),
             ("tcpsocket-conformance", "tcpsocket-core", false),
             ("tcpsocket-conformance", "smol", false),

@@ -46,11 +46,11 @@ const CHECKS: &[Check] = &[
     ("the client has what the server sent", |log| {
         arrived(log, Side::Server)
     }),
-    ("send answers false over the mark, else true", answers),
+    ("send answers false above the mark only", answers),
     ("one Drain for each arming, none early", drains),
     ("no Data while suspended", suspension),
     ("no Data is empty or over 256 KiB", chunks),
-    ("Open first, then Data and Drain, Close last", order),
+    ("Open first, Data and Drain, Close last", order),
     ("no Error", no_error),
     ("one clean Close on each side", closes),
     ("states move forward, to closed", states),
@@ -65,7 +65,7 @@ const CHECKS: &[Check] = &[
 fn played_to_its_end(log: &Log) -> Outcome {
     match &log.cut_short {
         None => Ok(format!(
-            "{} calls and events, {} of apps",
+            "{} entries, {} of apps",
             log.entries.len(),
             log.attempts.len()
         )),
@@ -88,11 +88,7 @@ fn arrived(log: &Log, from: Side) -> Outcome {
     if wanted != digest {
         return Err(format!("SHA-256 {digest} arrived, {wanted} was sent"));
     }
-    Ok(format!(
-        "{} bytes, SHA-256 {}...",
-        sent.bytes,
-        &digest[..16]
-    ))
+    Ok(format!("{} B, SHA-256 {}", sent.bytes, &digest[..8]))
 }
 
 fn answers(log: &Log) -> Outcome {
@@ -194,7 +190,7 @@ fn chunks(log: &Log) -> Outcome {
         count += 1;
         largest = largest.max(len);
     }
-    Ok(format!("{count} of them, the largest {largest} bytes"))
+    Ok(format!("{count}, of {largest} B at most"))
 }
 
 fn order(log: &Log) -> Outcome {
@@ -312,7 +308,7 @@ fn refusal(log: &Log) -> Result<&Error, String> {
 }
 
 fn low_port_refused(log: &Log) -> Outcome {
-    Ok(format!("it is told {}", refusal(log)?.name()))
+    Ok(format!("by {}", refusal(log)?.name()))
 }
 
 fn host_told(log: &Log) -> Outcome {
@@ -332,7 +328,7 @@ fn app_not_told(log: &Log) -> Outcome {
             "{hint:?} is in what it is told: {}",
             told.message()
         )),
-        None => Ok("only that its host can tell".into()),
+        None => Ok("its host can tell".into()),
     }
 }
 
@@ -345,9 +341,9 @@ fn admitted(asked: &Attempt, other: &str) -> Outcome {
         return Err("the host was not told that it is".into());
     }
     match (&asked.answer, asked.failure()) {
-        (Ok(()), _) => Ok("and nobody else refuses".into()),
+        (Ok(()), _) => Ok("nobody else refuses".into()),
         (Err(told), Some(met)) if told.name() == met.name() => {
-            Ok(format!("and {other} says {}", met.name()))
+            Ok(format!("{other}: {}", met.name()))
         }
         // A guard denies in one voice, whoever it was, but tells its host of all that others refuse.
         (Err(_), _) => Err("the guard refused it, and told its host otherwise".into()),
@@ -356,12 +352,12 @@ fn admitted(asked: &Attempt, other: &str) -> Outcome {
 
 fn low_port_admitted(log: &Log) -> Outcome {
     let asked = attempt(log, Level::Certified, Call::Listen)?;
-    admitted(asked, "the system")
+    admitted(asked, "system")
 }
 
 fn opening_free(log: &Log) -> Outcome {
     let asked = attempt(log, Level::Privileged, Call::Open)?;
-    admitted(asked, "the other end")
+    admitted(asked, "peer")
 }
 
 fn explained(log: &Log) -> Outcome {

@@ -54,7 +54,7 @@ pub(crate) async fn run(net: Arc<dyn SocketProvider>, out: &mut dyn Write) -> Re
     let log = play(net, Plan::USUAL, out).await.map_err(cannot_print)?;
     let verdicts = judge::judge(&log);
     render::verdicts(out, &verdicts)
-        .and_then(|()| render::summary(out, &log))
+        .and_then(|()| render::summary(out, &log, &verdicts))
         .map_err(cannot_print)?;
     match verdicts.iter().filter(|it| it.problem.is_some()).count() {
         0 => Ok(()),

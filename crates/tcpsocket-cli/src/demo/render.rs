@@ -99,7 +99,8 @@ pub(super) fn verdicts(out: &mut dyn Write, verdicts: &[Verdict]) -> io::Result<
     Ok(())
 }
 
-pub(super) fn summary(out: &mut dyn Write, log: &Log) -> io::Result<()> {
+/// The last lines. With the verdicts they fit a screen of 24 lines of 80 columns.
+pub(super) fn summary(out: &mut dyn Write, log: &Log, verdicts: &[Verdict]) -> io::Result<()> {
     writeln!(out)?;
     if let Some((bytes, took)) = log.bulk {
         let count =
@@ -108,32 +109,28 @@ pub(super) fn summary(out: &mut dyn Write, log: &Log) -> io::Result<()> {
         let drains = count(|it| matches!(it, What::Drain));
         writeln!(
             out,
-            "{} in {:.0} ms; the client was told {refusals} times to wait, and {drains} times to go on.",
+            "{} in {:.0} ms; send asked {refusals} times to wait, and Drain came {drains} times.",
             Size(bytes),
             millis(took),
         )?;
         match log.stuck {
             Some(taken) => writeln!(
                 out,
-                "The kernel took {} ahead of the server; after that the client could only wait for it to read.",
+                "The kernel took {} before the server read; then the client waited.",
                 Size(taken),
             )?,
             None => writeln!(out, "The kernel took all of it before the server read.")?,
         }
     }
-    for asked in log.attempts.iter().filter(|it| it.call == Call::Listen) {
-        let (level, port) = (asked.level, asked.port);
-        let whose = match (&asked.answer, asked.is_admitted()) {
-            (Ok(()), _) => "nobody refuses it".to_owned(),
-            (Err(_), false) => "its guard refuses it".to_owned(),
-            (Err(error), true) => format!(
-                "its guard does not refuse it, the system does ({})",
-                error.name()
-            ),
-        };
-        writeln!(out, "Port {port} for a {level} app: {whose}.")?;
+    let all = verdicts.len();
+    match verdicts
+        .iter()
+        .filter(|verdict| verdict.problem.is_some())
+        .count()
+    {
+        0 => writeln!(out, "All {all} checks passed."),
+        failed => writeln!(out, "{failed} of {all} checks failed."),
     }
-    Ok(())
 }
 
 /// Entries of one kind that follow one another on one side, or one entry.

@@ -20,6 +20,22 @@ fn the_demo_passes_its_own_checks() {
 }
 
 #[test]
+fn the_checks_and_the_summary_fit_a_screen() {
+    let mut demo = Running::start(["demo"]);
+    let output = demo.all_output();
+    demo.end().assert_fine();
+    let output = String::from_utf8(within(&output, "the output")).unwrap();
+    let (_, checks) = output.split_once("\nChecks\n").unwrap();
+    // 24 lines, of which one is the title and one the next prompt.
+    assert!(checks.lines().count() <= 22, "{checks}");
+    for line in checks.lines() {
+        assert!(line.chars().count() <= 80, "{line:?}");
+    }
+    let last = checks.lines().last().unwrap();
+    assert!(last.starts_with("All ") && last.ends_with(" checks passed."));
+}
+
+#[test]
 fn the_timeline_is_in_columns_and_short() {
     let mut demo = Running::start(["demo"]);
     let output = demo.all_output();
