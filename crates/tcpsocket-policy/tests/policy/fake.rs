@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tcpsocket::{
     BinaryType, Bytes, Capabilities, Close, Control, Error, ErrorName, Event, Gate, ListenRequest,
@@ -351,7 +351,7 @@ impl TcpSocket for Socket {
         }
     }
 
-    fn cancel_poll(&self) {}
+    fn cancel_poll(&self, _waker: &Waker) {}
 }
 
 struct Server {
@@ -409,5 +409,5 @@ impl TcpServerSocket for Server {
         }
     }
 
-    fn cancel_poll(&self) {}
+    fn cancel_poll(&self, _waker: &Waker) {}
 }
