@@ -911,7 +911,7 @@ impl Inner {
             Ok(Incoming::Data(bytes)) => {
                 after.read += bytes.len();
                 state.work_in_run += bytes.len();
-                return Some(state.machine.received(bytes));
+                return state.machine.received(bytes);
             }
             // Part of a record.
             Ok(Incoming::Dry) => return None,
