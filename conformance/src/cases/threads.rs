@@ -1,6 +1,7 @@
 //! Many threads at once.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -59,6 +60,13 @@ pub(super) const CASES: &[Case] = &[
         clauses: &["EVT-2", "EVT-5"],
         requirement: "A socket can be polled by one thread after another.",
         run: |cx| Box::pin(moving_wait(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "threads/many-wait-for-idle",
+        clauses: &["ACT-6"],
+        requirement: "Whoever waits for idle is told, although others wait, or have given up.",
+        run: |cx| Box::pin(many_wait_for_idle(cx)),
         ..Case::MUST
     },
     Case {
@@ -285,6 +293,31 @@ async fn moving_wait(cx: Cx) -> Outcome {
         a.expect("data 10").await?;
     }
     a.check_received(&a.sent())
+}
+
+async fn many_wait_for_idle(cx: Cx) -> Outcome {
+    for signal in ["first", "second"] {
+        let peer = cx.peer(holder_until(signal))?;
+        let a = cx.open(&peer).await?;
+        a.sends(STUCK, false)?;
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            let provider = cx.provider().clone();
+            let idle = cx.waiter(async move { provider.idle().await });
+            idle.is_parked().await?;
+            waiting.push(idle);
+            // And one that gives up, before the next and behind it.
+            let mut given_up = pin!(cx.provider().idle());
+            let pending = poll_once(given_up.as_mut()).is_pending();
+            cx.check_that("idle waits", pending)?;
+        }
+        cx.signal(signal);
+        for idle in waiting {
+            idle.join().await?;
+        }
+        a.expect("drain").await?;
+    }
+    Ok(())
 }
 
 async fn many_sockets(cx: Cx) -> Outcome {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 
-use tcpsocket::{Error, Event};
+use tcpsocket::{Bytes, Error, Event};
 
 use super::Mutant;
 use super::bend::{Fault, Inner, sockets};
@@ -81,6 +81,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
         what: "Wakers are woken under the lock that every call needs.",
         caught_by: &["turns/waker-may-call-anything"],
         wrap: sockets::<UnderALock>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "payload-is-dropped-under-a-lock",
+        repeats: "This project's own sockets, whose queue was cleared where it was locked.",
+        clauses: &["EVT-19"],
+        what: "What was sent is dropped under the lock that other calls need.",
+        caught_by: &["turns/payload-may-call-anything"],
+        wrap: sockets::<PayloadUnderALock>,
         ..Mutant::SOUND
     },
     Mutant {
@@ -299,6 +308,28 @@ impl Fault for UnderALock {
         let own = self.0.slot.take();
         drop(own);
         it.cancel_poll(waker);
+    }
+}
+
+/// What was sent last.
+#[derive(Default)]
+struct PayloadUnderALock(Mutex<Option<Bytes>>);
+
+impl Fault for PayloadUnderALock {
+    fn send(&self, it: &Inner, data: Bytes) -> Result<bool, Error> {
+        // That of the call before is dropped before the lock is given back.
+        *lock(&self.0) = Some(data.clone());
+        it.send(data)
+    }
+
+    fn suspend(&self, it: &Inner) {
+        drop(lock(&self.0));
+        it.suspend();
+    }
+
+    fn abort(&self, it: &Inner, why: Option<Error>) {
+        it.abort(why);
+        *lock(&self.0) = None;
     }
 }
 

@@ -755,6 +755,9 @@ impl Machine {
         if self.linger_until.is_none_or(|until| now < until) || self.link == Link::Down {
             return;
         }
+        if self.wants_shutdown() && self.tls == Tls::Off {
+            return; // that takes no time, so it is not what is late (OPT-12)
+        }
         self.linger_until = None;
         if self.shut_down {
             self.discarded = u64::MAX; // the peer had its time to finish
