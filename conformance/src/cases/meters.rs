@@ -88,7 +88,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         id: "meters/may-call-back",
-        clauses: &["GATE-12", "IF-2"],
+        clauses: &["LIFE-10", "GATE-12"],
         needs: GATES,
         requirement: "A meter may call its socket and its control while it is told, and when it is dropped.",
         run: |cx| Box::pin(may_call_back(cx)),

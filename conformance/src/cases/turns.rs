@@ -115,13 +115,6 @@ pub(super) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
-        id: "turns/payload-may-call-anything",
-        clauses: &["EVT-19", "IF-2"],
-        requirement: "What is sent may call any method of its socket when it is dropped, wherever that is.",
-        run: |cx| Box::pin(payload_may_call_anything(cx)),
-        ..Case::MUST
-    },
-    Case {
         id: "turns/stream-of-events",
         clauses: &["EVT-17", "EVT-3"],
         requirement: "The stream of events returns what polling returns and ends after Close.",
@@ -485,7 +478,7 @@ impl Meddler {
 impl Wake for Meddler {
     fn wake(self: Arc<Meddler>) {
         // Not when it is dropped: then the wait that it would give up is its successor's.
-        self.0.cancel_poll(&Waker::from(self.clone()).clone());
+        self.0.cancel_poll(&Waker::from(self.clone()));
         self.meddle();
     }
 }
@@ -530,66 +523,6 @@ async fn waker_may_call_anything(cx: Cx) -> Outcome {
     cx.check_that("the wait is parked", pending)?;
     a.close();
     a.expect("close clean").await
-}
-
-/// Bytes whose drop uses the socket that they are sent on.
-struct Payload {
-    bytes: Bytes,
-    _meddler: Meddler,
-}
-
-impl AsRef<[u8]> for Payload {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-async fn payload_may_call_anything(cx: Cx) -> Outcome {
-    for how in [
-        "written",
-        "after close",
-        "aborted",
-        "aborted with an error",
-        "refused",
-    ] {
-        cx.log(how);
-        let peer =
-            cx.peer(Script::listen([Accept, Wait(how), ReadToEnd, Close]).receive_buffer(32_768))?;
-        let a = cx.open(&peer).await?;
-        let calls = Arc::new(AtomicUsize::new(0));
-        let payload = |len| {
-            Bytes::from_owner(Payload {
-                bytes: cx.bytes(len),
-                _meddler: Meddler(a.raw().clone(), calls.clone()),
-            })
-        };
-        // What meddles sends as well, so that the end is not the case's to foresee.
-        let raw = a.raw();
-        if how != "refused" {
-            raw.send(payload(10))?;
-            raw.send(payload(STUCK))?;
-        }
-        match how {
-            "after close" => a.close(),
-            "aborted" => a.abort(None),
-            "aborted with an error" => a.abort(Some(told())),
-            "refused" => {
-                a.close();
-                let refused = raw.send(payload(10));
-                cx.check_error("send", refused, "InvalidStateError")?;
-            }
-            _ => {}
-        }
-        cx.signal(how);
-        let dropped = if how == "refused" { 1 } else { 2 };
-        cx.until("the payload is dropped", || {
-            calls.load(Ordering::SeqCst) >= dropped
-        })
-        .await?;
-        a.abort(None);
-        while a.next().await?.is_some() {}
-    }
-    Ok(())
 }
 
 async fn stream_of_events(cx: Cx) -> Outcome {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 
-use tcpsocket::{Bytes, Error, Event};
+use tcpsocket::{Error, Event};
 
 use super::Mutant;
 use super::bend::{Fault, Inner, sockets};
@@ -84,15 +84,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ..Mutant::SOUND
     },
     Mutant {
-        name: "payload-is-dropped-under-a-lock",
-        repeats: "This project's own sockets, whose queue was cleared where it was locked.",
-        clauses: &["EVT-19"],
-        what: "What was sent is dropped under the lock that other calls need.",
-        caught_by: &["turns/payload-may-call-anything"],
-        wrap: sockets::<PayloadUnderALock>,
-        ..Mutant::SOUND
-    },
-    Mutant {
         name: "bound-to-a-thread",
         repeats: "Reactors in a thread-local, which wake on the thread that polled first and on no other.",
         clauses: &["EVT-2", "EVT-5"],
@@ -156,7 +147,7 @@ impl Slot {
         let another = lock(&self.0).is_some();
         drop(own);
         if !another {
-            it.cancel_poll(&Waker::from(self.clone()).clone());
+            it.cancel_poll(&Waker::from(self.clone()));
         }
     }
 }
@@ -215,7 +206,7 @@ impl Fault for Anybodys {
 
     fn cancel(&self, it: &Inner, _waker: &Waker) {
         drop(self.0.take());
-        it.cancel_poll(&Waker::from(self.0.clone()).clone());
+        it.cancel_poll(&Waker::from(self.0.clone()));
     }
 }
 
@@ -308,28 +299,6 @@ impl Fault for UnderALock {
         let own = self.0.slot.take();
         drop(own);
         it.cancel_poll(waker);
-    }
-}
-
-/// What was sent last.
-#[derive(Default)]
-struct PayloadUnderALock(Mutex<Option<Bytes>>);
-
-impl Fault for PayloadUnderALock {
-    fn send(&self, it: &Inner, data: Bytes) -> Result<bool, Error> {
-        // That of the call before is dropped before the lock is given back.
-        *lock(&self.0) = Some(data.clone());
-        it.send(data)
-    }
-
-    fn suspend(&self, it: &Inner) {
-        drop(lock(&self.0));
-        it.suspend();
-    }
-
-    fn abort(&self, it: &Inner, why: Option<Error>) {
-        it.abort(why);
-        *lock(&self.0) = None;
     }
 }
 

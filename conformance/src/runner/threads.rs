@@ -1,5 +1,6 @@
 //! What the threads of a process do that did not end in time: a spin is told from a wait.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::Path;
 
@@ -12,7 +13,7 @@ pub(super) fn of(process: u32) -> Vec<String> {
         .filter_map(|entry| thread(&entry.ok()?.path()))
         .collect();
     // Who has spun stands first.
-    threads.sort_by(|a, b| b.0.cmp(&a.0));
+    threads.sort_by_key(|(spent, _)| Reverse(*spent));
     threads.into_iter().map(|(_, line)| line).collect()
 }
 

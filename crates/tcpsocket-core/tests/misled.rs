@@ -199,8 +199,10 @@ fn closed(mut it: Watched) -> Watched {
     it
 }
 
+type Situation = fn() -> Watched;
+
 /// Every situation that a machine can be in.
-const SITUATIONS: &[(&str, fn() -> Watched)] = &[
+const SITUATIONS: &[(&str, Situation)] = &[
     ("connecting", || connecting(false)),
     ("connecting for TLS", || connecting(true)),
     ("connected, not told", || {
@@ -451,7 +453,7 @@ fn data_that_nobody_asked_for_is_dropped() {
 #[test]
 fn a_descriptor_that_is_let_go_unasked_is_a_connection_that_is_lost() {
     for (situation, expected) in [
-        (open as fn() -> Watched, "NetworkInterruptError"),
+        (open as Situation, "NetworkInterruptError"),
         (holding, "NetworkInterruptError"),
         (|| connecting(true), "NetworkInterruptError"),
         (handshaking, "NetworkInterruptError"),
@@ -538,7 +540,7 @@ fn a_stream_ends_once() {
 
 #[test]
 fn a_session_that_cannot_be_made_ends_the_socket_before_it_was_begun() {
-    for situation in [|| connecting(true), upgrading] as [fn() -> Watched; 2] {
+    for situation in [|| connecting(true), upgrading] as [Situation; 2] {
         let mut it = situation();
         it.events.clear();
         it.tell(Input::Connected);
