@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::fmt::{self, Debug, Display};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::thread;
@@ -334,6 +335,27 @@ impl Cx {
         }
     }
 
+    /// Runs a future on a thread of its own, as [`thread`](Cx::thread) does, and tells when it waits.
+    pub(crate) fn waiter<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Waiter<T> {
+        let parked = Arc::new(AtomicBool::new(false));
+        let (flag, bell) = (parked.clone(), self.bell().clone());
+        let running = self.thread(async move {
+            let mut future = pin!(future);
+            poll_fn(|context| {
+                let polled = future.as_mut().poll(context);
+                if polled.is_pending() && !flag.swap(true, Ordering::SeqCst) {
+                    bell.ring();
+                }
+                polled
+            })
+            .await
+        });
+        Waiter { running, parked }
+    }
+
     /// Gives up what the kit itself holds.
     pub(crate) fn finish(&self) {
         drop(lock(&self.inner.fence).take());
@@ -386,6 +408,25 @@ impl<T: Send> Running<T> {
             .await?;
         let output = lock(done).take();
         output.ok_or_else(|| Failure::new("a thread has no output"))
+    }
+}
+
+/// A thread of [`Cx::waiter`].
+pub(crate) struct Waiter<T> {
+    running: Running<T>,
+    parked: Arc<AtomicBool>,
+}
+
+impl<T: Send> Waiter<T> {
+    /// Waits until its first poll was pending.
+    pub(crate) async fn is_parked(&self) -> Outcome {
+        let parked = || self.parked.load(Ordering::SeqCst);
+        self.running.cx.until("a thread waits", parked).await
+    }
+
+    /// Waits for its output.
+    pub(crate) async fn join(self) -> Result<T, Failure> {
+        self.running.join().await
     }
 }
 

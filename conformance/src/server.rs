@@ -94,7 +94,7 @@ impl Server {
                 yield_now().await;
             }
         }
-        self.raw.cancel_poll();
+        self.raw.cancel_poll(&Waker::noop().clone());
         Ok(())
     }
 

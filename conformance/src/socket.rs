@@ -197,7 +197,7 @@ impl Socket {
 
     /// One poll by a waker that only counts.
     pub(crate) fn poll(&self) -> Poll<Option<Event>> {
-        self.poll_with(&Waker::noop().clone())
+        self.poll_with(Waker::noop())
     }
 
     pub(crate) fn poll_with(&self, waker: &Waker) -> Poll<Option<Event>> {
@@ -435,7 +435,7 @@ impl Socket {
             }
             self.log(format_args!("quiet {round}"));
         }
-        self.raw.cancel_poll();
+        self.raw.cancel_poll(&waker.clone());
         Ok(())
     }
 }

@@ -40,6 +40,24 @@ static CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "fake/spins",
+        requirement: "This ends, too.",
+        deadline: Duration::from_millis(600),
+        run: |_| {
+            Box::pin(async {
+                let spins = std::thread::Builder::new().name("spins".into());
+                let spinning = spins.spawn(|| {
+                    loop {
+                        std::hint::spin_loop();
+                    }
+                });
+                drop(spinning);
+                std::future::pending().await
+            })
+        },
+        ..Case::MUST
+    },
+    Case {
         id: "fake/crashes",
         requirement: "This does not panic.",
         run: |_| Box::pin(async { panic!("as the test wants it") }),
@@ -266,7 +284,21 @@ fn every_verdict_is_told(nowhere: &Path) {
         (
             "fake/hangs",
             false,
-            &["case fake/hangs ... FAILED (timeout)", "0 passed; 1 failed"],
+            &[
+                "case fake/hangs ... FAILED (timeout)",
+                "0 passed; 1 failed",
+                "threads when it was killed:",
+                ": waits, 0.0",
+            ],
+        ),
+        (
+            "fake/spins",
+            false,
+            &[
+                "case fake/spins ... FAILED (timeout)",
+                "threads when it was killed:\n  spins: running, 0.",
+                ": waits, 0.0",
+            ],
         ),
         (
             "fake/crashes",

@@ -390,13 +390,15 @@ async fn waker_calls_back(cx: Cx) -> Outcome {
     let poll = || {
         let waker = Waker::from(Arc::new(CallsBack::new(&a, &calls)));
         let polled = a.raw().poll_event(&mut Context::from_waker(&waker));
-        cx.check_that("a wait", polled.is_pending())
+        cx.check_that("a wait", polled.is_pending())?;
+        Ok::<_, Failure>(waker)
     };
     let count = |expected| cx.check("calls", calls.load(Ordering::SeqCst), expected);
     poll()?;
-    poll()?; // replaces it
+    let last = poll()?; // replaces it
     count(1)?;
-    a.raw().cancel_poll();
+    a.raw().cancel_poll(&last.clone());
+    drop(last);
     count(2)?;
     poll()?;
     cx.signal("write");

@@ -346,7 +346,7 @@ async fn connects_and_vanishes(cx: Cx) -> Outcome {
                 a.ends(&["close clean", "error NetworkError, close failed"])
                     .await?;
             }
-            server.raw().cancel_poll();
+            server.raw().cancel_poll(&Waker::noop().clone());
         }
     }
     let last = cx.peer(Script::dial([Connect(server.address()), Echo]))?;

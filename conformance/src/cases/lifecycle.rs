@@ -104,7 +104,7 @@ async fn every_method_in_every_state(cx: Cx) -> Outcome {
             };
             cx.check_error("upgrade", raw.upgrade_to_secure(), expected)?;
         }
-        raw.cancel_poll();
+        raw.cancel_poll(&Waker::noop().clone());
         a.is(state)
     };
     all(ReadyState::Connecting, "InvalidStateError")?;
@@ -137,7 +137,7 @@ async fn nothing_after_error(cx: Cx) -> Outcome {
                 a.suspend();
                 // Balanced, and of no effect in closed.
                 let _ = a.raw().resume();
-                a.raw().cancel_poll();
+                a.raw().cancel_poll(&Waker::noop().clone());
             }
         }
         a.is(ReadyState::Closed)?;

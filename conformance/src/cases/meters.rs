@@ -1,6 +1,14 @@
 //! Meters: every byte is accounted for.
 
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Weak};
+
+use tcpsocket::{Control, Gate, Host, Meter, TcpSocket, async_trait};
+
 use super::prelude::*;
+use crate::sync::lock;
 use crate::warden::Tally;
 
 const GATES: &[Capability] = &[Capability::Gates];
@@ -68,6 +76,22 @@ pub(super) const CASES: &[Case] = &[
         needs: GATES,
         requirement: "When a later meter refuses, those before it are told that the bytes were dropped.",
         run: |cx| Box::pin(quota_of_the_second(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "meters/every-ending",
+        clauses: &["ACC-1", "ACC-4"],
+        needs: GATES,
+        requirement: "A meter's sums are right and its drop comes, however a socket ends, and though nobody polls for the end.",
+        run: |cx| Box::pin(every_ending(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "meters/may-call-back",
+        clauses: &["LIFE-10", "GATE-12"],
+        needs: GATES,
+        requirement: "A meter may call its socket and its control while it is told, and when it is dropped.",
+        run: |cx| Box::pin(may_call_back(cx)),
         ..Case::MUST
     },
     Case {
@@ -319,6 +343,234 @@ async fn quota_of_the_second(cx: Cx) -> Outcome {
     totals(&cx, &tally, 150, 100, 0)?;
     let tally = second.watch_of(0)?.gone(&cx).await?;
     totals(&cx, &tally, 100, 100, 0)
+}
+
+async fn every_ending(cx: Cx) -> Outcome {
+    const ENDINGS: &[&str] = &[
+        "close",
+        "close, with bytes held",
+        "abort",
+        "abort with an error",
+        "control",
+        "drop",
+        "close and drop",
+        "abort and drop",
+        "the peer's end",
+        "reset",
+    ];
+    // While it is being opened, and open; told, and untold.
+    for (opened, told_of) in [(false, true), (false, false), (true, true), (true, false)] {
+        for how in ENDINGS {
+            if !opened && matches!(*how, "close, with bytes held" | "the peer's end" | "reset") {
+                continue;
+            }
+            cx.log(format_args!("{how}, opened: {opened}, told: {told_of}"));
+            let warden = Warden::new(&cx, Answers::default());
+            let peer = cx.peer(match (opened, *how) {
+                (false, _) => Script::silent(),
+                (_, "the peer's end") => Script::listen([Accept, Read(10), Fin, ReadToEnd]),
+                (_, "reset") => Script::listen([Accept, Read(10), Reset]),
+                _ => reader(),
+            })?;
+            let a = cx.open_with(warden.guards(cx.request(&peer)?))?;
+            let watched = warden.watch_of(0)?;
+            let mut queued = 0;
+            if opened {
+                a.expect("open").await?;
+                queued = if *how == "close, with bytes held" {
+                    1 << 20
+                } else {
+                    10
+                };
+                a.send(cx.bytes(queued))?;
+                if !how.contains("held") {
+                    peer.until("the bytes arrive", |it| it.received >= queued)
+                        .await?;
+                }
+            }
+            let mut handle = Some(a);
+            if let Some(a) = &handle {
+                match *how {
+                    "close" | "close, with bytes held" | "close and drop" => a.close(),
+                    "abort" | "abort and drop" => a.abort(None),
+                    "abort with an error" => a.abort(Some(told())),
+                    "control" => _ = watched.abort(told()),
+                    _ => {}
+                }
+            }
+            if how.contains("drop") {
+                handle = None;
+            }
+            match &handle {
+                Some(a) if told_of => while a.next().await?.is_some() {},
+                // An end that nobody is told of is reached by the drop, and by nothing else if the peer brought it about.
+                _ if !told_of => handle = None,
+                _ => {}
+            }
+            let tally = watched.gone(&cx).await?;
+            totals(&cx, &tally, queued, queued - tally.dropped, 0)?;
+            cx.check("bytes that were dropped", tally.dropped, 0)?;
+            drop(handle);
+        }
+    }
+    Ok(())
+}
+
+/// A gate whose meter calls whatever it can reach, whenever it is called.
+struct CallsBack {
+    cx: Cx,
+    /// Whether it ends the socket when bytes are written.
+    ends: bool,
+    /// At which signal it lets the socket connect.
+    allows_at: &'static str,
+    socket: Arc<Mutex<Option<Weak<dyn TcpSocket>>>>,
+    /// How many calls came back.
+    calls: Arc<Mutex<usize>>,
+    /// The meter was dropped.
+    gone: Arc<AtomicBool>,
+}
+
+struct CallingMeter {
+    gate: Arc<CallsBack>,
+    control: Weak<dyn Control>,
+}
+
+impl CallsBack {
+    fn call(&self) {
+        let socket = lock(&self.socket).clone().and_then(|it| it.upgrade());
+        if let Some(socket) = socket {
+            let _ = (socket.buffered_amount(), socket.ready_state(), socket.ssl());
+            let _ = (socket.security(), socket.host().len());
+            socket.suspend();
+            // Balanced or not, it must return.
+            let _ = socket.resume();
+            socket.cancel_poll(&Waker::noop().clone());
+        }
+        *lock(&self.calls) += 1;
+        self.cx.bell().ring();
+    }
+}
+
+#[async_trait]
+impl Gate for CallsBack {
+    async fn name(&self, _host: &Host, _port: u16) -> Result<(), Error> {
+        self.call();
+        Ok(())
+    }
+
+    async fn connect(&self, _host: &Host, all: &[SocketAddr]) -> Result<Vec<SocketAddr>, Error> {
+        // After `open` has returned, so that there is a socket to call.
+        let world = self.cx.world();
+        poll_fn(|context| {
+            world.watch(context.waker());
+            self.call();
+            match world.signalled(self.allows_at) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+        self.call();
+        Ok(all.to_vec())
+    }
+
+    async fn bind(&self, _at: SocketAddr) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn accept(&self, _local: SocketAddr, _peer: SocketAddr) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn watch(&self, control: Weak<dyn Control>) -> Arc<dyn Meter> {
+        Arc::new(CallingMeter {
+            gate: Arc::new(CallsBack {
+                cx: self.cx.clone(),
+                ends: self.ends,
+                allows_at: self.allows_at,
+                socket: self.socket.clone(),
+                calls: self.calls.clone(),
+                gone: self.gone.clone(),
+            }),
+            control,
+        })
+    }
+}
+
+impl std::fmt::Debug for CallsBack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CallsBack")
+    }
+}
+
+impl std::fmt::Debug for CallingMeter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CallingMeter")
+    }
+}
+
+impl Meter for CallingMeter {
+    fn queue(&self, _bytes: usize) -> Result<(), Error> {
+        self.gate.call();
+        Ok(())
+    }
+
+    fn moved(&self, written: usize, _read: usize, _dropped: usize) {
+        self.gate.call();
+        let control = self.control.upgrade();
+        if let (true, true, Some(control)) = (written > 0, self.gate.ends, control) {
+            control.abort(told());
+        }
+    }
+}
+
+impl Drop for CallingMeter {
+    fn drop(&mut self) {
+        if let Some(control) = self.control.upgrade() {
+            control.abort(told());
+        }
+        self.gate.gone.store(true, Ordering::SeqCst);
+        self.gate.call();
+    }
+}
+
+async fn may_call_back(cx: Cx) -> Outcome {
+    for (ends, allows_at) in [(false, "first"), (true, "second")] {
+        let gate = Arc::new(CallsBack {
+            cx: cx.clone(),
+            ends,
+            allows_at,
+            socket: Arc::default(),
+            calls: Arc::default(),
+            gone: Arc::default(),
+        });
+        let calls = || *lock(&gate.calls);
+        let peer = cx.peer(Script::listen([Accept, Echo, Fin]))?;
+        let a = cx.open_with(cx.request(&peer)?.with_gate(gate.clone()))?;
+        *lock(&gate.socket) = Some(Arc::downgrade(a.raw()));
+        let before = calls();
+        cx.signal(allows_at);
+        a.expect("open").await?;
+        cx.check_that("the gate has called its socket", calls() > before)?;
+        let before = calls();
+        a.send(cx.bytes(10))?;
+        if ends {
+            a.ends(&[
+                "error NotAllowedError, close failed",
+                "data *, error NotAllowedError, close failed",
+            ])
+            .await?;
+        } else {
+            a.expect("data 10").await?;
+            cx.check_that("the meter has called its socket", calls() > before)?;
+            a.close();
+            a.expect("close clean").await?;
+        }
+        drop(a);
+        let gone = || gate.gone.load(Ordering::SeqCst);
+        cx.until("the meter is dropped", gone).await?;
+    }
+    Ok(())
 }
 
 async fn refused_opens(cx: Cx) -> Outcome {

@@ -55,6 +55,30 @@ pub(super) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "options/connect-timeout-of-zero",
+        clauses: &["OPT-11", "OPT-3"],
+        needs: &[Capability::ConnectTimeout],
+        requirement: "A connect_timeout of zero is over at once: nothing is dialled, although somebody listens.",
+        run: |cx| Box::pin(connect_timeout_of_zero(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "options/linger-of-zero",
+        clauses: &["OPT-12", "CL-16"],
+        needs: &[Capability::Linger],
+        requirement: "A linger of zero waits for nothing: a close that holds nothing is clean, one that is stuck ends at once.",
+        run: |cx| Box::pin(linger_of_zero(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "options/keep-alive-of-zero",
+        clauses: &["OPT-12"],
+        needs: &[Capability::KeepAlive],
+        requirement: "A socket with a keep_alive of zero opens and exchanges bytes.",
+        run: |cx| Box::pin(keep_alive_of_zero(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "options/undeclared-listen",
         clauses: &["OPT-1"],
         lacks: &[Capability::Listen],
@@ -273,6 +297,58 @@ async fn longest_durations(cx: Cx) -> Outcome {
     let sent = dropped.sent();
     drop(dropped);
     peer.gets(&sent, End::Fin).await
+}
+
+async fn connect_timeout_of_zero(cx: Cx) -> Outcome {
+    let peer = cx.peer(reader())?;
+    let options = cx.options().connect_timeout(Duration::ZERO);
+    let a = cx.open_with(cx.request(&peer)?.with_options(options))?;
+    a.is(ReadyState::Connecting)?;
+    a.expect("error NetworkTimeoutError, close failed").await?;
+    cx.fence().await?;
+    cx.check("connections at the peer", peer.report().connections, 0)
+}
+
+async fn linger_of_zero(cx: Cx) -> Outcome {
+    let options = || cx.options().linger(Duration::ZERO);
+    for dropped in [false, true] {
+        let peer = cx.peer(reader())?;
+        let a = cx.open_with(cx.request(&peer)?.with_options(options()))?;
+        a.expect("open").await?;
+        a.sends(65_536, true)?;
+        a.expect("drain").await?;
+        let sent = a.sent();
+        if dropped {
+            drop(a);
+        } else {
+            a.close();
+            a.expect("close clean").await?;
+        }
+        peer.gets(&sent, End::Fin).await?;
+    }
+    let peer = cx.peer(holder())?;
+    let a = cx.open_with(cx.request(&peer)?.with_options(options()))?;
+    a.expect("open").await?;
+    a.sends(STUCK, false)?;
+    a.close();
+    a.expect("error NetworkTimeoutError, close failed").await?;
+    cx.within("idle", cx.provider().idle()).await?;
+    cx.signal("read on");
+    peer.ends(End::Reset).await
+}
+
+async fn keep_alive_of_zero(cx: Cx) -> Outcome {
+    let peer = cx.peer(Script::listen([Accept, Echo]))?;
+    let options = cx.options().keep_alive(Duration::ZERO);
+    let a = cx.open_with(cx.request(&peer)?.with_options(options))?;
+    a.expect("open").await?;
+    a.sends(3, true)?;
+    a.expect("data 3").await?;
+    if !cx.declares(Capability::Listen) {
+        return Ok(());
+    }
+    let options = cx.server_options().keep_alive(Duration::ZERO);
+    exchange_with_accepted(&cx, options).await
 }
 
 async fn linger_of_a_server(cx: Cx) -> Outcome {

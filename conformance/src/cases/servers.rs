@@ -1,6 +1,9 @@
 //! Servers and accepted sockets.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::Context;
+
+use futures_core::Stream as _;
 
 use super::prelude::*;
 use tcpsocket::{
@@ -107,6 +110,14 @@ pub(super) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "servers/closed-before-its-error",
+        clauses: &["SRV-21", "SRV-13"],
+        needs: &[Capability::Listen, Capability::Gates],
+        requirement: "A server that was ended by an error and closed before that was returned returns None.",
+        run: |cx| Box::pin(closed_before_its_error(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "servers/close-drops-who-waits",
         clauses: &["SRV-12"],
         needs: LISTEN,
@@ -148,10 +159,18 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         id: "servers/waits-given-up",
-        clauses: &["EVT-14", "EVT-4"],
+        clauses: &["EVT-14", "EVT-16"],
         needs: LISTEN,
         requirement: "A wait that was given up loses no connection and forgets its waker.",
         run: |cx| Box::pin(waits_given_up(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "servers/stale-wait-given-up",
+        clauses: &["EVT-14", "EVT-16", "EVT-17"],
+        needs: LISTEN,
+        requirement: "A wait for a server that is given up takes no other task's along, and a future that does not wait takes none.",
+        run: |cx| Box::pin(stale_wait_given_up(cx)),
         ..Case::MUST
     },
 ];
@@ -392,6 +411,30 @@ async fn close_wakes(cx: Cx) -> Outcome {
     server.expect("none").await
 }
 
+async fn closed_before_its_error(cx: Cx) -> Outcome {
+    for parked in [false, true] {
+        let warden = Warden::new(&cx, Answers::default());
+        let request = warden.guards_server(cx.listen_request()?);
+        let server = cx.listen_with(request).await?;
+        let watched = warden.watch_of(0)?;
+        let count = Arc::new(Count::default());
+        if parked {
+            let pending = server.poll_with(&Waker::from(count.clone())).is_pending();
+            cx.check_that("the wait is parked", pending)?;
+        }
+        watched.abort(told());
+        if parked {
+            cx.until_woken(&count).await?;
+        }
+        server.close();
+        server.expect("none").await?;
+        // The control may be there as long as the server is.
+        watched.abort(told());
+        server.expect("none").await?;
+    }
+    Ok(())
+}
+
 async fn close_drops_who_waits(cx: Cx) -> Outcome {
     let server = cx.listen().await?;
     let peer = cx.peer(Script::dial([
@@ -488,9 +531,11 @@ async fn many_at_once(cx: Cx) -> Outcome {
 async fn waits_given_up(cx: Cx) -> Outcome {
     let server = cx.listen().await?;
     let count = Arc::new(Count::default());
-    let pending = server.poll_with(&Waker::from(count.clone())).is_pending();
+    let waker = Waker::from(count.clone());
+    let pending = server.poll_with(&waker).is_pending();
     cx.check_that("the wait is parked", pending)?;
-    server.raw().cancel_poll();
+    server.raw().cancel_poll(&waker.clone());
+    drop(waker);
     let let_go = || Arc::strong_count(&count) == 1;
     cx.until("the waker is let go", let_go).await?;
     // Before it was given up it may have been woken for nothing.
@@ -507,5 +552,35 @@ async fn waits_given_up(cx: Cx) -> Outcome {
         }
     }
     server.accept().await?;
+    Ok(())
+}
+
+async fn stale_wait_given_up(cx: Cx) -> Outcome {
+    let server = cx.listen().await?;
+    let stale = Waker::from(Arc::new(Count::default()));
+    let context = || Context::from_waker(&stale);
+    for way in 0..5 {
+        let mut next = server.raw().next_event();
+        let mut events = server.raw().events();
+        let parked = match way {
+            0 => server.poll_with(&stale).is_pending(),
+            1 => Pin::new(&mut next).poll(&mut context()).is_pending(),
+            2 => Pin::new(&mut events).poll_next(&mut context()).is_pending(),
+            _ => true,
+        };
+        cx.check_that("the first wait is parked", parked)?;
+        let other = server.raw().clone();
+        let waiting = cx.waiter(async move { other.next_event().await });
+        waiting.is_parked().await?;
+        match way {
+            0 => server.raw().cancel_poll(&stale.clone()),
+            1 | 3 => drop(next),
+            _ => drop(events),
+        }
+        let peer = cx.peer(Script::dial([Connect(server.address())]))?;
+        let event = waiting.join().await?;
+        cx.check_that("Connect", matches!(event, Some(ServerEvent::Connect(_))))?;
+        peer.done().await?;
+    }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! Many threads at once.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::prelude::*;
 use crate::cx::same_bytes;
@@ -47,10 +49,24 @@ pub(super) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "threads/stale-waits-given-up",
+        clauses: &["EVT-16", "EVT-6"],
+        requirement: "Stale waits that one thread gives up cost a wait of another thread nothing, whenever they come.",
+        run: |cx| Box::pin(stale_waits_given_up(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "threads/moving-wait",
         clauses: &["EVT-2", "EVT-5"],
         requirement: "A socket can be polled by one thread after another.",
         run: |cx| Box::pin(moving_wait(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "threads/many-wait-for-idle",
+        clauses: &["ACT-6"],
+        requirement: "Whoever waits for idle is told, although others wait, or have given up.",
+        run: |cx| Box::pin(many_wait_for_idle(cx)),
         ..Case::MUST
     },
     Case {
@@ -222,6 +238,47 @@ async fn two_waiters(cx: Cx) -> Outcome {
     )
 }
 
+async fn stale_waits_given_up(cx: Cx) -> Outcome {
+    const ROUNDS: usize = 1000;
+    let peer = cx.peer(Script::listen([Accept, Echo]))?;
+    let a = Arc::new(cx.open(&peer).await?);
+    // Once in each round, or the next one would make good what the last has spoilt.
+    let round = Arc::new(AtomicUsize::new(0));
+    let (socket, begun) = (a.raw().clone(), round.clone());
+    let giving_up = cx.thread(async move {
+        let stale = Waker::from(Arc::new(Count::default()));
+        let mut last = 0;
+        while last < ROUNDS {
+            let now = begun.load(Ordering::SeqCst);
+            if now == last {
+                std::thread::yield_now();
+                continue;
+            }
+            // At another moment of each.
+            (0..now % 64 * 16).for_each(|_| std::hint::spin_loop());
+            socket.cancel_poll(&stale.clone());
+            last = now;
+        }
+    });
+    let it = a.clone();
+    let talking = cx.thread(async move {
+        let outcome = async {
+            for n in 1..=ROUNDS {
+                it.sends(10, true)?;
+                round.store(n, Ordering::SeqCst);
+                it.expect("data 10").await?;
+            }
+            Ok::<(), Failure>(())
+        };
+        let outcome = outcome.await;
+        round.store(ROUNDS, Ordering::SeqCst);
+        outcome
+    });
+    talking.join().await??;
+    giving_up.join().await?;
+    a.check_received(&a.sent())
+}
+
 async fn moving_wait(cx: Cx) -> Outcome {
     let peer = cx.peer(Script::listen([Accept, Echo]))?;
     let a = Arc::new(cx.open(&peer).await?);
@@ -236,6 +293,31 @@ async fn moving_wait(cx: Cx) -> Outcome {
         a.expect("data 10").await?;
     }
     a.check_received(&a.sent())
+}
+
+async fn many_wait_for_idle(cx: Cx) -> Outcome {
+    for signal in ["first", "second"] {
+        let peer = cx.peer(holder_until(signal))?;
+        let a = cx.open(&peer).await?;
+        a.sends(STUCK, false)?;
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            let provider = cx.provider().clone();
+            let idle = cx.waiter(async move { provider.idle().await });
+            idle.is_parked().await?;
+            waiting.push(idle);
+            // And one that gives up, before the next and behind it.
+            let mut given_up = pin!(cx.provider().idle());
+            let pending = poll_once(given_up.as_mut()).is_pending();
+            cx.check_that("idle waits", pending)?;
+        }
+        cx.signal(signal);
+        for idle in waiting {
+            idle.join().await?;
+        }
+        a.expect("drain").await?;
+    }
+    Ok(())
 }
 
 async fn many_sockets(cx: Cx) -> Outcome {
@@ -279,7 +361,7 @@ async fn everything_at_once(cx: Cx) -> Outcome {
                         0..30 => _ = socket.send(Bytes::from_static(&[1; 700])),
                         30..40 => socket.suspend(),
                         40..50 => _ = socket.resume(),
-                        50..55 => socket.cancel_poll(),
+                        50..55 => socket.cancel_poll(&Waker::noop().clone()),
                         55..63 => _ = (socket.ready_state(), socket.buffered_amount()),
                         _ if round % 2 == 0 => socket.close(),
                         _ => socket.abort(None),

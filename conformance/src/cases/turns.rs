@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Wake;
+use std::task::{Context, Wake};
 
 use futures_core::Stream as _;
 
@@ -38,7 +38,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         id: "turns/begin-when-a-wait-is-given-up",
-        clauses: &["TURN-1", "EVT-4", "EVT-8"],
+        clauses: &["TURN-1", "EVT-16", "EVT-17"],
         requirement: "A turn begins when a wait is given up, by cancel_poll or by dropping next_event.",
         run: |cx| Box::pin(begin_when_a_wait_is_given_up(cx)),
         ..Case::MUST
@@ -53,7 +53,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         id: "turns/cancel-without-a-wait",
-        clauses: &["EVT-4"],
+        clauses: &["EVT-16"],
         requirement: "cancel_poll without a wait does nothing.",
         run: |cx| Box::pin(cancel_without_a_wait(cx)),
         ..Case::MUST
@@ -81,9 +81,16 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         id: "turns/forgotten-waker",
-        clauses: &["EVT-4"],
+        clauses: &["EVT-16"],
         requirement: "cancel_poll forgets the waker.",
         run: |cx| Box::pin(forgotten_waker(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "turns/stale-wait-given-up",
+        clauses: &["EVT-16", "EVT-17", "EVT-6"],
+        requirement: "A wait that is given up takes no other task's along, and a future that does not wait takes none.",
+        run: |cx| Box::pin(stale_wait_given_up(cx)),
         ..Case::MUST
     },
     Case {
@@ -95,7 +102,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         id: "turns/waits-given-up-lose-nothing",
-        clauses: &["EVT-2", "EVT-8"],
+        clauses: &["EVT-2", "EVT-17"],
         requirement: "However many waits are given up, every byte and event is returned once.",
         run: |cx| Box::pin(waits_given_up_lose_nothing(cx)),
         ..Case::MUST
@@ -109,7 +116,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         id: "turns/stream-of-events",
-        clauses: &["EVT-8", "EVT-3"],
+        clauses: &["EVT-17", "EVT-3"],
         requirement: "The stream of events returns what polling returns and ends after Close.",
         run: |cx| Box::pin(stream_of_events(cx)),
         ..Case::MUST
@@ -216,7 +223,7 @@ async fn begin_when_a_wait_is_given_up(cx: Cx) -> Outcome {
             cx.check_that("the wait is parked", pending)?;
         } else {
             cx.check_that("the wait is parked", a.poll().is_pending())?;
-            a.raw().cancel_poll();
+            a.raw().cancel_poll(&Waker::noop().clone());
         }
         a.buffers(0)?;
         a.sends(65_536, true)?;
@@ -244,16 +251,16 @@ async fn begin_with_an_accepted_socket(cx: Cx) -> Outcome {
 async fn cancel_without_a_wait(cx: Cx) -> Outcome {
     let peer = cx.peer(reader())?;
     let a = cx.opening(&peer)?;
-    a.raw().cancel_poll();
+    a.raw().cancel_poll(&Waker::noop().clone());
     a.expect("open").await?;
     a.sends(1000, true)?;
     peer.begins(&a.sent()).await?;
-    a.raw().cancel_poll();
+    a.raw().cancel_poll(&Waker::noop().clone());
     a.buffers(1000)?;
     a.close();
-    a.raw().cancel_poll();
+    a.raw().cancel_poll(&Waker::noop().clone());
     a.expect("close clean").await?;
-    a.raw().cancel_poll();
+    a.raw().cancel_poll(&Waker::noop().clone());
     cx.check_that("None", matches!(a.poll(), Poll::Ready(None)))
 }
 
@@ -325,9 +332,11 @@ async fn forgotten_waker(cx: Cx) -> Outcome {
     let a = cx.open(&peer).await?;
     a.quiet().await?;
     let count = Arc::new(Count::default());
-    let pending = a.poll_with(&Waker::from(count.clone())).is_pending();
+    let waker = Waker::from(count.clone());
+    let pending = a.poll_with(&waker).is_pending();
     cx.check_that("the wait is parked", pending)?;
-    a.raw().cancel_poll();
+    a.raw().cancel_poll(&waker.clone());
+    drop(waker);
     let let_go = || Arc::strong_count(&count) == 1;
     cx.until("the waker is let go", let_go).await?;
     // Before it was given up it may have been woken for nothing.
@@ -337,6 +346,50 @@ async fn forgotten_waker(cx: Cx) -> Outcome {
     cx.fence().await?;
     cx.check("wakes since", count.get(), before)?;
     a.expect("data 3").await
+}
+
+async fn stale_wait_given_up(cx: Cx) -> Outcome {
+    let peer = cx.peer(Script::listen([
+        Accept,
+        Wait("0"),
+        Write(cx.bytes(3)),
+        Wait("1"),
+        Write(cx.bytes(3)),
+        Wait("2"),
+        Write(cx.bytes(3)),
+        Wait("3"),
+        Write(cx.bytes(3)),
+        Wait("4"),
+        Fin,
+    ]))?;
+    let a = cx.open(&peer).await?;
+    let stale = Waker::from(Arc::new(Count::default()));
+    let context = || Context::from_waker(&stale);
+    let expected = ["data 3", "data 3", "data 3", "data 3", "close clean"];
+    for (signal, expected) in ["0", "1", "2", "3", "4"].into_iter().zip(expected) {
+        let mut next = a.raw().next_event();
+        let mut events = a.raw().events();
+        let parked = match signal {
+            "0" => a.poll_with(&stale).is_pending(),
+            "1" => Pin::new(&mut next).poll(&mut context()).is_pending(),
+            "2" => Pin::new(&mut events).poll_next(&mut context()).is_pending(),
+            _ => true,
+        };
+        cx.check_that("the first wait is parked", parked)?;
+        let other = a.raw().clone();
+        let waiting = cx.waiter(async move { other.next_event().await });
+        waiting.is_parked().await?;
+        match signal {
+            "0" => a.raw().cancel_poll(&stale.clone()),
+            "1" | "3" => drop(next),
+            _ => drop(events),
+        }
+        cx.signal(signal);
+        let event = waiting.join().await?;
+        a.note(event.as_ref())?;
+        a.expect(expected).await?;
+    }
+    Ok(())
 }
 
 async fn every_event_wakes(cx: Cx) -> Outcome {
@@ -425,7 +478,7 @@ impl Meddler {
 impl Wake for Meddler {
     fn wake(self: Arc<Meddler>) {
         // Not when it is dropped: then the wait that it would give up is its successor's.
-        self.0.cancel_poll();
+        self.0.cancel_poll(&Waker::from(self.clone()));
         self.meddle();
     }
 }
@@ -451,7 +504,11 @@ async fn waker_may_call_anything(cx: Cx) -> Outcome {
         let pending = a.poll_with(&meddler()).is_pending();
         cx.check_that("the wait is parked", pending)?;
     }
-    a.raw().cancel_poll();
+    let last = meddler();
+    let pending = a.poll_with(&last).is_pending();
+    cx.check_that("the wait is parked", pending)?;
+    a.raw().cancel_poll(&last.clone());
+    drop(last);
     let pending = a.poll_with(&meddler()).is_pending();
     cx.check_that("the wait is parked", pending)?;
     let before = calls.load(Ordering::SeqCst);

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tcpsocket::{Bytes, Error, Event, ReadyState};
 
@@ -95,9 +95,9 @@ impl Fault for Live {
         polled
     }
 
-    fn cancel(&self, it: &Inner) {
+    fn cancel(&self, it: &Inner, waker: &Waker) {
         self.parked.store(false, Ordering::SeqCst);
-        it.cancel_poll();
+        it.cancel_poll(waker);
     }
 }
 
@@ -149,9 +149,9 @@ impl Fault for Frozen {
         polled
     }
 
-    fn cancel(&self, it: &Inner) {
+    fn cancel(&self, it: &Inner, waker: &Waker) {
         *lock(&self.0) = None;
-        it.cancel_poll();
+        it.cancel_poll(waker);
     }
 }
 

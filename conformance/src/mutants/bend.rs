@@ -79,8 +79,8 @@ pub(super) trait Fault: Default + Send + Sync + 'static {
         it.poll_event(cx)
     }
 
-    fn cancel(&self, it: &Inner) {
-        it.cancel_poll();
+    fn cancel(&self, it: &Inner, waker: &Waker) {
+        it.cancel_poll(waker);
     }
 }
 
@@ -148,8 +148,8 @@ impl<F: Fault> TcpSocket for Bent<F> {
         self.fault.poll(&self.inner, cx)
     }
 
-    fn cancel_poll(&self) {
-        self.fault.cancel(&self.inner);
+    fn cancel_poll(&self, waker: &Waker) {
+        self.fault.cancel(&self.inner, waker);
     }
 }
 
@@ -183,8 +183,8 @@ pub(super) trait ServerFault: Default + Send + Sync + 'static {
         it.poll_event(cx)
     }
 
-    fn cancel(&self, it: &Arc<dyn TcpServerSocket>) {
-        it.cancel_poll();
+    fn cancel(&self, it: &Arc<dyn TcpServerSocket>, waker: &Waker) {
+        it.cancel_poll(waker);
     }
 }
 
@@ -207,8 +207,8 @@ impl<F: ServerFault> TcpServerSocket for BentServer<F> {
         self.fault.poll(&self.inner, cx)
     }
 
-    fn cancel_poll(&self) {
-        self.fault.cancel(&self.inner);
+    fn cancel_poll(&self, waker: &Waker) {
+        self.fault.cancel(&self.inner, waker);
     }
 }
 
@@ -418,7 +418,7 @@ impl Stash {
         match it.poll_event(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(event)) => self.put(event),
             Poll::Ready(None) => {}
-            Poll::Pending => it.cancel_poll(),
+            Poll::Pending => it.cancel_poll(&Waker::noop().clone()),
         }
     }
 

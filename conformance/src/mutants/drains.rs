@@ -203,7 +203,7 @@ impl Fault for EveryFlush {
         }
         let flushed = it.buffered_amount() == 0 && it.ready_state() == ReadyState::Open;
         if polled.is_pending() && flushed && self.0.take().sum >= 1000 {
-            it.cancel_poll();
+            it.cancel_poll(&cx.waker().clone());
             return drain();
         }
         polled
@@ -225,7 +225,7 @@ impl Fault for BeforeTheFlush {
     fn poll(&self, it: &Inner, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let polled = it.poll_event(cx);
         if polled.is_pending() && self.0.swap(false, Ordering::SeqCst) {
-            it.cancel_poll();
+            it.cancel_poll(&cx.waker().clone());
             return drain();
         }
         polled
@@ -255,7 +255,7 @@ impl Fault for AlthoughMore {
         let polled = it.poll_event(cx);
         self.armed.store(false, Ordering::SeqCst);
         if self.more.swap(false, Ordering::SeqCst) && polled.is_pending() {
-            it.cancel_poll();
+            it.cancel_poll(&cx.waker().clone());
             return drain();
         }
         polled
@@ -368,7 +368,7 @@ impl Fault for AfterData {
             return Poll::Pending;
         }
         self.drain.end();
-        it.cancel_poll();
+        it.cancel_poll(&cx.waker().clone());
         drain()
     }
 }

@@ -169,8 +169,8 @@ impl Fault for LockedWait {
         it.buffered_amount()
     }
 
-    fn cancel(&self, it: &Inner) {
+    fn cancel(&self, it: &Inner, waker: &Waker) {
         let _locked = lock(&self.0);
-        it.cancel_poll();
+        it.cancel_poll(waker);
     }
 }

@@ -1053,8 +1053,8 @@ impl Fault for Deaf {
         self.0.poll(it, cx.waker())
     }
 
-    fn cancel(&self, it: &Inner) {
-        self.0.cancel(it);
+    fn cancel(&self, it: &Inner, waker: &Waker) {
+        self.0.cancel(it, waker);
     }
 }
 

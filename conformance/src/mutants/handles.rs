@@ -86,6 +86,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ..Mutant::SOUND
     },
     Mutant {
+        name: "idle-tells-one",
+        repeats: "notify_one where there are several: a condition variable, a slot for one waker.",
+        clauses: &["ACT-6"],
+        what: "While one waits for idle, others wait for ever.",
+        caught_by: &["threads/many-wait-for-idle"],
+        wrap: provider::<IdleTellsOne>,
+        ..Mutant::SOUND
+    },
+    Mutant {
         name: "idle-at-once",
         repeats: "Programs that end when they have called close: libuv's loop would have gone on, their exit did not.",
         clauses: &["ACT-6"],
@@ -253,6 +262,29 @@ struct IdleAtOnce;
 #[async_trait]
 impl ProviderFault for IdleAtOnce {
     async fn idle(&self, _it: &Arc<dyn SocketProvider>) {}
+}
+
+/// Somebody waits.
+#[derive(Default)]
+struct IdleTellsOne(AtomicBool);
+
+#[async_trait]
+impl ProviderFault for IdleTellsOne {
+    async fn idle(&self, it: &Arc<dyn SocketProvider>) {
+        struct Waits<'a>(&'a AtomicBool);
+
+        impl Drop for Waits<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::SeqCst);
+            }
+        }
+
+        if self.0.swap(true, Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        let _waits = Waits(&self.0);
+        it.idle().await;
+    }
 }
 
 /// One of those that are alive.

@@ -70,6 +70,26 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ..Mutant::SOUND
     },
     Mutant {
+        name: "connect-timeout-of-zero-is-none",
+        repeats: "Sockets of C and Java, for which a timeout of 0 is for ever.",
+        clauses: &["OPT-11"],
+        what: "A connect_timeout of zero is as if it were left out.",
+        caught_by: &["options/connect-timeout-of-zero"],
+        needs: &[Capability::ConnectTimeout],
+        wrap: provider::<ZeroIsNoTimeout>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "linger-of-zero-is-none",
+        repeats: "Sockets of C and Java, for which a timeout of 0 is for ever.",
+        clauses: &["OPT-12"],
+        what: "A linger of zero is as if it were left out.",
+        caught_by: &["options/linger-of-zero"],
+        needs: &[Capability::Linger],
+        wrap: provider::<ZeroIsNoLinger>,
+        ..Mutant::SOUND
+    },
+    Mutant {
         name: "connect-timeout-is-ignored",
         repeats: "Options that are read and not used, as timeouts of Node's sockets, which are about idleness.",
         clauses: &["OPT-3"],
@@ -136,6 +156,12 @@ macro_rules! opening {
 }
 
 opening!(NoTimeout, |options| options.connect_timeout = None);
+opening!(ZeroIsNoTimeout, |options| {
+    options.connect_timeout = options.connect_timeout.filter(|it| !it.is_zero());
+});
+opening!(ZeroIsNoLinger, |options| {
+    options.linger = options.linger.filter(|it| !it.is_zero());
+});
 opening!(NoLinger, |options| options.linger = None);
 opening!(HalfLinger, |options| {
     options.linger = options.linger.map(|it| it / 4);

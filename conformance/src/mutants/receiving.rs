@@ -279,7 +279,7 @@ impl Fault for AnyLength {
                 }
                 Poll::Ready(None) => break,
                 Poll::Pending => {
-                    it.cancel_poll();
+                    it.cancel_poll(&cx.waker().clone());
                     break;
                 }
             }
@@ -491,7 +491,7 @@ impl ReadsOn {
                 Poll::Ready(Some(data @ Event::Data(_))) => self.stash.put(data),
                 Poll::Ready(other) => break other,
                 Poll::Pending => {
-                    it.cancel_poll();
+                    it.cancel_poll(&Waker::noop().clone());
                     break None;
                 }
             }

@@ -153,6 +153,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ..Mutant::SOUND
     },
     Mutant {
+        name: "an-error-after-close",
+        repeats: "This project's own server, which kept what had ended it until somebody asked.",
+        clauses: &["SRV-21"],
+        what: "The error that ended a server is returned although it was closed since.",
+        caught_by: &["servers/closed-before-its-error"],
+        needs: &[Capability::Listen, Capability::Gates],
+        wrap: servers::<ErrorAfterClose>,
+        ..Mutant::SOUND
+    },
+    Mutant {
         name: "accepted-sockets-end-with-their-server",
         repeats: "closeAllConnections where close was called.",
         clauses: &["SRV-11"],
@@ -180,11 +190,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "cancel-poll-of-a-server-does-nothing",
         repeats: "Futures without a Drop, which leave their waker behind.",
-        clauses: &["EVT-14", "EVT-4"],
+        clauses: &["EVT-14", "EVT-16"],
         what: "A wait for a server that is given up keeps its waker.",
         caught_by: &["servers/waits-given-up"],
         needs: LISTEN,
         wrap: servers::<NoCancel>,
+        ..Mutant::SOUND
+    },
+    Mutant {
+        name: "a-stale-wait-for-a-server-gives-up-anothers",
+        repeats: "This project's servers, whose futures gave up whatever wait there was when they were dropped.",
+        clauses: &["EVT-14", "EVT-16"],
+        what: "cancel_poll of a server forgets the waker that is kept, whoever's it is.",
+        caught_by: &["servers/stale-wait-given-up"],
+        needs: LISTEN,
+        wrap: servers::<Anybodys>,
         ..Mutant::SOUND
     },
     Mutant {
@@ -394,7 +414,7 @@ impl TcpServerSocket for Dead {
         Poll::Pending
     }
 
-    fn cancel_poll(&self) {}
+    fn cancel_poll(&self, _waker: &Waker) {}
 }
 
 #[derive(Default)]
@@ -442,6 +462,27 @@ impl ServerFault for OneMore {
 }
 
 #[derive(Default)]
+struct ErrorAfterClose(Mutex<Option<ServerEvent>>);
+
+impl ServerFault for ErrorAfterClose {
+    fn close(&self, it: &Server) {
+        let polled = it.poll_event(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(error @ Some(ServerEvent::Error(_))) = polled {
+            *lock(&self.0) = error;
+        }
+        it.close();
+    }
+
+    fn poll(&self, it: &Server, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
+        let kept = lock(&self.0).take();
+        match kept {
+            Some(event) => Poll::Ready(Some(event)),
+            None => it.poll_event(cx),
+        }
+    }
+}
+
+#[derive(Default)]
 struct TakesAlong(Mutex<Vec<Weak<dyn TcpSocket>>>);
 
 impl ServerFault for TakesAlong {
@@ -462,13 +503,23 @@ impl ServerFault for TakesAlong {
     }
 }
 
+/// The waker of the last poll.
 #[derive(Default)]
-struct WakesNobody;
+struct WakesNobody(Mutex<Option<Waker>>);
 
 impl ServerFault for WakesNobody {
     fn close(&self, it: &Server) {
-        it.cancel_poll();
+        let waiting = lock(&self.0).take();
+        if let Some(waker) = waiting {
+            it.cancel_poll(&waker);
+        }
         it.close();
+    }
+
+    fn poll(&self, it: &Server, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
+        let replaced = lock(&self.0).replace(cx.waker().clone());
+        drop(replaced);
+        it.poll_event(cx)
     }
 }
 
@@ -476,7 +527,26 @@ impl ServerFault for WakesNobody {
 struct NoCancel;
 
 impl ServerFault for NoCancel {
-    fn cancel(&self, _it: &Server) {}
+    fn cancel(&self, _it: &Server, _waker: &Waker) {}
+}
+
+/// The waker of the last poll.
+#[derive(Default)]
+struct Anybodys(Mutex<Option<Waker>>);
+
+impl ServerFault for Anybodys {
+    fn poll(&self, it: &Server, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
+        let replaced = lock(&self.0).replace(cx.waker().clone());
+        drop(replaced);
+        it.poll_event(cx)
+    }
+
+    fn cancel(&self, it: &Server, _waker: &Waker) {
+        let waiting = lock(&self.0).take();
+        if let Some(waker) = waiting {
+            it.cancel_poll(&waker);
+        }
+    }
 }
 
 /// A wait was given up.
@@ -493,9 +563,9 @@ impl ServerFault for TakesOneAlong {
         }
     }
 
-    fn cancel(&self, it: &Server) {
+    fn cancel(&self, it: &Server, waker: &Waker) {
         self.0.store(true, Ordering::SeqCst);
-        it.cancel_poll();
+        it.cancel_poll(waker);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `ready_state` says, and the order of events.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tcpsocket::{Event, ReadyState};
 
@@ -83,7 +83,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no-end-after-close",
         repeats: "Streams that are pending when they are polled after their end.",
-        clauses: &["EVT-3", "EVT-8"],
+        clauses: &["EVT-3", "EVT-17"],
         what: "After Close poll_event is pending, not None.",
         caught_by: &["servers/accepted-socket", "turns/stream-of-events"],
         wrap: sockets::<NoEnd>,
@@ -155,9 +155,9 @@ impl Fault for Live {
         polled
     }
 
-    fn cancel(&self, it: &Inner) {
+    fn cancel(&self, it: &Inner, waker: &Waker) {
         self.parked.store(false, Ordering::SeqCst);
-        it.cancel_poll();
+        it.cancel_poll(waker);
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "cancel-poll-does-nothing",
         repeats: "Futures without a Drop, which leave their waker behind.",
-        clauses: &["EVT-4", "TURN-1"],
+        clauses: &["EVT-16", "TURN-1"],
         what: "A wait that is given up keeps its waker and opens no turn.",
         caught_by: &[
             "turns/begin-when-a-wait-is-given-up",
@@ -44,9 +44,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ..Mutant::SOUND
     },
     Mutant {
+        name: "a-stale-wait-gives-up-anothers",
+        repeats: "This project's servers, whose futures gave up whatever wait there was when they were dropped.",
+        clauses: &["EVT-16", "EVT-6"],
+        what: "cancel_poll forgets the waker that is kept, whoever's it is.",
+        caught_by: &["turns/stale-wait-given-up"],
+        wrap: sockets::<Anybodys>,
+        ..Mutant::SOUND
+    },
+    Mutant {
         name: "a-wait-given-up-takes-an-event-along",
         repeats: "Reads that are submitted and not cancelled, as io_uring has them: the dropped future had the data.",
-        clauses: &["EVT-2", "EVT-4", "EVT-8"],
+        clauses: &["EVT-2", "EVT-16", "EVT-17"],
         what: "The data that comes after a wait was given up at its first poll is lost.",
         caught_by: &[
             "turns/forgotten-waker",
@@ -132,9 +141,14 @@ impl Slot {
         self.poll_kept(it)
     }
 
-    pub(super) fn cancel(&self, it: &Inner) {
-        drop(self.take());
-        it.cancel_poll();
+    /// Gives the wait of this waker up, if it is in here.
+    pub(super) fn cancel(self: &Arc<Slot>, it: &Inner, waker: &Waker) {
+        let own = lock(&self.0).take_if(|kept| kept.will_wake(waker));
+        let another = lock(&self.0).is_some();
+        drop(own);
+        if !another {
+            it.cancel_poll(&Waker::from(self.clone()));
+        }
     }
 }
 
@@ -154,8 +168,8 @@ impl Fault for FirstStays {
         self.0.poll(it, first.as_ref().unwrap_or(cx.waker()))
     }
 
-    fn cancel(&self, it: &Inner) {
-        self.0.cancel(it);
+    fn cancel(&self, it: &Inner, waker: &Waker) {
+        self.0.cancel(it, waker);
     }
 }
 
@@ -170,8 +184,8 @@ impl Fault for ReplacedWoken {
         self.0.poll_kept(it)
     }
 
-    fn cancel(&self, it: &Inner) {
-        self.0.cancel(it);
+    fn cancel(&self, it: &Inner, waker: &Waker) {
+        self.0.cancel(it, waker);
     }
 }
 
@@ -179,7 +193,21 @@ impl Fault for ReplacedWoken {
 struct NoCancel;
 
 impl Fault for NoCancel {
-    fn cancel(&self, _it: &Inner) {}
+    fn cancel(&self, _it: &Inner, _waker: &Waker) {}
+}
+
+#[derive(Default)]
+struct Anybodys(Arc<Slot>);
+
+impl Fault for Anybodys {
+    fn poll(&self, it: &Inner, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.0.poll(it, cx.waker())
+    }
+
+    fn cancel(&self, it: &Inner, _waker: &Waker) {
+        drop(self.0.take());
+        it.cancel_poll(&Waker::from(self.0.clone()));
+    }
 }
 
 #[derive(Default)]
@@ -204,11 +232,11 @@ impl Fault for TakesAlong {
         }
     }
 
-    fn cancel(&self, it: &Inner) {
+    fn cancel(&self, it: &Inner, waker: &Waker) {
         if self.polls.swap(0, Ordering::SeqCst) == 1 {
             self.given_up.store(true, Ordering::SeqCst);
         }
-        it.cancel_poll();
+        it.cancel_poll(waker);
     }
 }
 
@@ -230,8 +258,8 @@ impl Fault for CloseWakesNobody {
         self.0.poll(it, cx.waker())
     }
 
-    fn cancel(&self, it: &Inner) {
-        self.0.cancel(it);
+    fn cancel(&self, it: &Inner, waker: &Waker) {
+        self.0.cancel(it, waker);
     }
 }
 
@@ -267,8 +295,10 @@ impl Fault for UnderALock {
         polled
     }
 
-    fn cancel(&self, it: &Inner) {
-        self.0.slot.cancel(it);
+    fn cancel(&self, it: &Inner, waker: &Waker) {
+        let own = self.0.slot.take();
+        drop(own);
+        it.cancel_poll(waker);
     }
 }
 

@@ -9,6 +9,7 @@ mod process;
 mod record;
 mod report;
 mod say;
+mod threads;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

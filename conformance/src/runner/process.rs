@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::record;
+use super::{record, threads};
 use crate::sync::lock;
 use crate::{Case, Failure};
 
@@ -37,6 +37,8 @@ pub(super) struct Trail {
     pub(super) log: Vec<String>,
     pub(super) note: Option<String>,
     pub(super) stderr: String,
+    /// What its threads did when it was killed.
+    pub(super) threads: Vec<String>,
 }
 
 /// A case, a subject and the verdict.
@@ -76,7 +78,9 @@ pub(super) fn run(args: &[String], deadline: Duration) -> (Verdict, Trail) {
     let stdout = Printed::read(child.stdout.take());
     let stderr = Printed::read(child.stderr.take());
     let ended = ends(&mut child, &stdout, deadline);
+    let mut seen = Vec::new();
     if !ended {
+        seen = threads::of(child.id());
         // It may have ended in this moment; then there is nothing to kill.
         let _ = child.kill();
     }
@@ -86,6 +90,7 @@ pub(super) fn run(args: &[String], deadline: Duration) -> (Verdict, Trail) {
         log: told.log,
         note: told.note,
         stderr: stderr.text(),
+        threads: seen,
     };
     let verdict = match (told.verdict, ended, status) {
         (Some(verdict), true, _) => verdict,

@@ -4,7 +4,7 @@ mod listening;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use tcpsocket::{Error, Gate, ListenRequest, ServerEvent, TcpServerSocket, canonical_address};
@@ -79,8 +79,8 @@ impl TcpServerSocket for Server {
         self.0.poll(cx)
     }
 
-    fn cancel_poll(&self) {
-        self.0.cancel_poll();
+    fn cancel_poll(&self, waker: &Waker) {
+        self.0.cancel_poll(waker);
     }
 }
 

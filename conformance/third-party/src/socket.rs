@@ -1,7 +1,7 @@
 //! The handle: what a caller holds.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tcpsocket::{
     BinaryType, Bytes, Data, Error, ErrorName, Event, ReadyState, Security, TcpSocket,
@@ -134,9 +134,10 @@ impl TcpSocket for Socket {
         })
     }
 
-    fn cancel_poll(&self) {
+    fn cancel_poll(&self, waker: &Waker) {
         self.0.with(|it| {
-            if it.turn.is_none() {
+            let another = it.waker.as_ref().is_some_and(|kept| !kept.will_wake(waker));
+            if it.turn.is_none() && !another {
                 it.after.wakers.extend(it.waker.take());
                 it.begin_turn();
             }

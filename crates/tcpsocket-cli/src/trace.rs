@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use tcpsocket::{BinaryType, Bytes, Error, Event, ReadyState, Secure, Security, TcpSocket};
@@ -177,8 +177,8 @@ impl TcpSocket for Traced {
         polled
     }
 
-    fn cancel_poll(&self) {
-        self.socket.cancel_poll();
+    fn cancel_poll(&self, waker: &Waker) {
+        self.socket.cancel_poll(waker);
     }
 }
 

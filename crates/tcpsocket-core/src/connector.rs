@@ -103,23 +103,27 @@ impl Connector {
         }
     }
 
-    /// The error that ends it all, once nothing is running or waiting, or the time is over. The one that got furthest.
+    /// The error that ends it all, once nothing is running or waiting, or the time is over. The one that got furthest;
+    /// `DomainNotFoundError` if there was no address in the first place.
     pub fn verdict(&mut self, now: Instant) -> Option<Error> {
+        let Some(first) = self.first else {
+            let nowhere = "there is no address to connect to";
+            return Some(Error::new(ErrorName::DomainNotFound, nowhere));
+        };
         if self.running == 0 && self.waiting.is_empty() {
             return self.furthest.take();
         }
-        (now >= self.until).then(|| Error::new(ErrorName::NetworkTimeout, self.silence()))
+        (now >= self.until).then(|| Error::new(ErrorName::NetworkTimeout, self.silence(first)))
     }
 
-    fn silence(&self) -> String {
-        match (self.first, self.count) {
-            (Some(only), 1) => format!("{only} did not answer within the connect timeout"),
-            (Some(first), all) => {
+    fn silence(&self, first: SocketAddr) -> String {
+        match self.count {
+            1 => format!("{first} did not answer within the connect timeout"),
+            all => {
                 format!(
                     "none of {all} addresses, {first} the first, answered within the connect timeout"
                 )
             }
-            (None, _) => "there was no address to dial within the connect timeout".to_owned(),
         }
     }
 
@@ -131,7 +135,8 @@ impl Connector {
     /// When to ask [`next_dial`](Connector::next_dial) and [`verdict`](Connector::verdict) again, at the latest. As long as an address is due,
     /// and so in the beginning, that is in the past: a driver that arms timers looks after it has dialled.
     pub fn next_deadline(&self) -> Instant {
-        match self.waiting.is_empty() {
+        // Without an address the verdict is due already.
+        match self.waiting.is_empty() && self.first.is_some() {
             true => self.until,
             false => self.next_at.min(self.until),
         }
@@ -227,6 +232,23 @@ mod tests {
         assert_eq!(dialled.len(), MOST_ADDRESSES);
         let error = it.verdict(now).expect("nothing is left");
         assert_eq!(error.name(), ErrorName::ConnectionRefused);
+    }
+
+    #[test]
+    fn without_an_address_the_verdict_is_there_at_once() {
+        let now = Instant::now();
+        let mut it = Connector::new([], None, now);
+        assert_eq!(it.next_dial(now), None);
+        assert!(it.next_deadline() <= now);
+        let error = it.verdict(now).expect("nothing will ever connect");
+        assert_eq!(error.name(), ErrorName::DomainNotFound);
+        assert_eq!(error.message(), "there is no address to connect to");
+        // At every time, so that nobody waits who missed it.
+        let later = it.until() + STAGGER;
+        assert_eq!(
+            it.verdict(later).map(|it| it.name()),
+            Some(ErrorName::DomainNotFound)
+        );
     }
 
     #[test]

@@ -319,7 +319,7 @@ impl Machine {
             self.queue.push(data);
         } else {
             // It has ended and the caller has not been told yet: the same answer, and nowhere to go (TX-23).
-            self.dropped += data.len();
+            self.dropped = self.dropped.saturating_add(data.len());
             self.queue.give_up(data);
         }
         Ok(sum <= MARK)
@@ -501,11 +501,14 @@ impl Machine {
         Some(event)
     }
 
-    /// The event for bytes that were read under [`Reading::Deliver`].
-    pub fn received(&mut self, data: Bytes) -> Event {
-        debug_assert_eq!(self.reading(), Reading::Deliver);
+    /// The event for bytes that were read under [`Reading::Deliver`]. `None` if there are none, or nobody asked for them any more: what
+    /// came in clear must not pass for something that came inside TLS.
+    pub fn received(&mut self, data: Bytes) -> Option<Event> {
+        if data.is_empty() || self.reading() != Reading::Deliver {
+            return None;
+        }
         self.begin_turn();
-        Event::Data(Data::new(data, self.settings.binary_type))
+        Some(Event::Data(Data::new(data, self.settings.binary_type)))
     }
 
     /// Whether [`take_event`](Machine::take_event) has something to return or to do: the moment to wake a parked wait.
@@ -623,7 +626,13 @@ impl Machine {
     // ----- what the driver tells
 
     /// Something happened at `now`.
+    ///
+    /// Any input is defined at any time. What was not asked for, is said twice or comes when the descriptor is gone changes nothing, and
+    /// a count is believed up to what was shown. A descriptor that is let go unasked is a connection that was lost.
     pub fn handle(&mut self, input: Input, now: Instant) {
+        if self.link == Link::Down {
+            return; // it can have nothing to tell
+        }
         match input {
             Input::Connected => {
                 if self.link == Link::Connecting {
@@ -632,10 +641,14 @@ impl Machine {
                 }
             }
             Input::ConnectFailed(error) => {
-                self.link = Link::Down;
-                self.fail(error);
+                if self.link == Link::Connecting {
+                    self.link = Link::Down;
+                    self.fail(error);
+                }
             }
             Input::Wrote(count) => {
+                // Never more than was shown, or the barrier would be behind bytes that wait for TLS (TLS-7).
+                let count = count.min(self.writable_bytes());
                 self.queue.advance(count);
                 if let Tls::Pending(clear) = &mut self.tls {
                     *clear -= count;
@@ -650,7 +663,9 @@ impl Machine {
                 _ => self.write_failed(error),
             },
             Input::ReadDry => self.release_held(),
+            Input::Ended { .. } if self.inbound != Inbound::Live => {}
             Input::Ended { clean } => self.ended(clean),
+            Input::ReadFailed(_) if self.inbound != Inbound::Live => {}
             Input::ReadFailed(error) => {
                 self.inbound = Inbound::Failed;
                 let error = match self.held.take() {
@@ -682,6 +697,8 @@ impl Machine {
                 }
             }
             Input::SecureFailed(error) => self.fail(error),
+            // Output that is held must not be forgotten.
+            Input::ShutDown | Input::ShutDownFailed(_) if !self.wants_shutdown() => {}
             Input::ShutDown => {
                 self.shut_down = true;
                 self.made_progress(now);
@@ -693,7 +710,17 @@ impl Machine {
                 _ if self.tls == Tls::On => self.shut_down = true,
                 _ => self.write_failed(error),
             },
-            Input::Released => self.link = Link::Down,
+            Input::Released => {
+                let asked = self.wants_release().is_some();
+                self.link = Link::Down;
+                if !asked {
+                    self.release_held();
+                    self.fail(Error::new(
+                        ErrorName::NetworkInterrupt,
+                        "the connection was given up below",
+                    ));
+                }
+            }
             Input::Timer => self.timer(now),
         }
     }
@@ -730,6 +757,9 @@ impl Machine {
         }
         if self.linger_until.is_none_or(|until| now < until) || self.link == Link::Down {
             return;
+        }
+        if self.wants_shutdown() && self.tls == Tls::Off {
+            return; // that takes no time, so it is not what is late (OPT-12)
         }
         self.linger_until = None;
         if self.shut_down {
@@ -780,7 +810,7 @@ impl Machine {
     }
 
     fn drop_output(&mut self) {
-        self.dropped += self.queue.clear();
+        self.dropped = self.dropped.saturating_add(self.queue.clear());
         self.armed = false;
         if let Tls::Pending(clear) = &mut self.tls {
             *clear = 0;

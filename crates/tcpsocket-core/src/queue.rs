@@ -91,10 +91,10 @@ impl Queue {
         (slices, bytes)
     }
 
-    /// Removes `count` bytes from the front.
-    pub(crate) fn advance(&mut self, mut count: usize) {
-        debug_assert!(count <= self.len, "more was written than was queued");
-        self.len -= count.min(self.len);
+    /// Removes `count` bytes from the front, or as many as there are.
+    pub(crate) fn advance(&mut self, count: usize) {
+        let mut count = count.min(self.len);
+        self.len -= count;
         while count > 0 {
             let Some(front) = self.chunks.get_mut(self.spent) else {
                 return;
@@ -143,6 +143,10 @@ mod tests {
         assert_eq!(queue.clear(), 4);
         assert!(queue.is_empty());
         assert_eq!(queue.gather(usize::MAX, &mut [IoSlice::new(&[])]), (0, 0));
+
+        queue.push(Bytes::from_static(b"ij"));
+        queue.advance(usize::MAX);
+        assert_eq!((queue.len(), queue.clear()), (0, 0));
     }
 
     #[test]

@@ -122,6 +122,21 @@ fn the_clock_expires_after_the_linger_that_was_asked_for() {
 }
 
 #[test]
+fn a_linger_of_zero_with_nothing_held_ends_the_output_first() {
+    let mut world = accepted(Some(Duration::ZERO));
+    // A driver that looks at the clock before it does anything else.
+    world.machine.close(world.now);
+    world.machine.handle(Input::Timer, world.now);
+    assert_eq!(world.machine.wants_release(), None, "no reset");
+    world.work();
+    assert!(world.shut_down);
+    assert_eq!(rest(&mut world), ["clean"]);
+    assert_eq!(world.machine.next_deadline(), Some(world.now));
+    world.wait(Duration::ZERO);
+    assert_eq!(world.released, Some(Release::Close), "nothing is discarded");
+}
+
+#[test]
 fn a_drop_after_close_leaves_the_clock_as_it_is() {
     let mut world = holding(1, None);
     world.close();

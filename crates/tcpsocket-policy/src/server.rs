@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tcpsocket::{ServerEvent, TcpServerSocket};
 
@@ -49,8 +49,8 @@ impl TcpServerSocket for Server {
         }
     }
 
-    fn cancel_poll(&self) {
-        self.inner.cancel_poll();
+    fn cancel_poll(&self, waker: &Waker) {
+        self.inner.cancel_poll(waker);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tcpsocket::{BinaryType, Bytes, Error, Event, ReadyState, Security, TcpSocket};
 
@@ -101,8 +101,8 @@ impl TcpSocket for Socket {
         }
     }
 
-    fn cancel_poll(&self) {
-        self.inner.cancel_poll();
+    fn cancel_poll(&self, waker: &Waker) {
+        self.inner.cancel_poll(waker);
     }
 }
 

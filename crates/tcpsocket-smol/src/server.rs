@@ -264,8 +264,10 @@ impl Inner {
         }
     }
 
-    fn forget_wait(&self) {
-        let task = self.state.lock().task.take();
+    /// Of this task, if one is named; who else waits goes on (EVT-16).
+    fn forget_wait(&self, of: Option<&Waker>) {
+        let theirs = |kept: &mut Waker| of.is_none_or(|waker| kept.will_wake(waker));
+        let task = self.state.lock().task.take_if(theirs);
         drop(task);
     }
 
@@ -394,21 +396,25 @@ impl Inner {
     }
 
     fn end(&self, failed: Option<Error>) {
-        let (listener, asked, admitted, task) = {
+        let (listener, asked, admitted, task, untold) = {
             let mut state = self.state.lock();
             let listener = state.listener.take();
-            if listener.is_some() {
-                state.failed = failed;
-            }
+            // Of several ends the first is told, and after a close none (SRV-21).
+            let untold = match (&listener, failed) {
+                (Some(_), failed) => std::mem::replace(&mut state.failed, failed),
+                (None, None) => state.failed.take(),
+                (None, late) => late,
+            };
             state.pause = Deadline::None;
             (
                 listener,
                 std::mem::take(&mut state.asked),
                 std::mem::take(&mut state.admitted),
                 state.task.take(),
+                untold,
             )
         };
-        drop(listener);
+        drop((listener, untold));
         for peer in admitted {
             peer.refuse();
         }
@@ -524,14 +530,14 @@ impl TcpServerSocket for Handle {
         self.0.poll_event(cx)
     }
 
-    fn cancel_poll(&self) {
-        self.0.forget_wait();
+    fn cancel_poll(&self, waker: &Waker) {
+        self.0.forget_wait(Some(waker));
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.forget_wait();
+        self.0.forget_wait(None);
         // A drop may be a part of unwinding, where a second panic would end the process.
         foreign::contain(|| self.0.end(None));
     }

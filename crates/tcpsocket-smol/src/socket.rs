@@ -893,7 +893,7 @@ impl Inner {
             Ok(Incoming::Data(bytes)) => {
                 after.read += bytes.len();
                 state.work_in_run += bytes.len();
-                return Some(state.machine.received(bytes));
+                return state.machine.received(bytes);
             }
             // Part of a record.
             Ok(Incoming::Dry) => return None,
@@ -912,11 +912,14 @@ impl Inner {
         None
     }
 
-    /// Nobody waits any more.
-    fn forget_wait(&self) {
+    /// Gives up the wait of this waker. Another task's goes on, and no turn begins under it (EVT-16).
+    fn forget_wait(&self, waker: &Waker) {
         let task = self.locked(|state, _| {
-            state.machine.begin_turn();
-            state.task.take()
+            let own = state.task.take_if(|kept| kept.will_wake(waker));
+            if state.task.is_none() {
+                state.machine.begin_turn();
+            }
+            own
         });
         drop(task);
     }
@@ -1087,8 +1090,8 @@ impl TcpSocket for Handle {
         self.0.poll_event(cx)
     }
 
-    fn cancel_poll(&self) {
-        self.0.forget_wait();
+    fn cancel_poll(&self, waker: &Waker) {
+        self.0.forget_wait(waker);
     }
 }
 

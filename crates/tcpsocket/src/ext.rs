@@ -1,9 +1,9 @@
 //! Conveniences on top of the core traits, for callers. Blanket impls: nobody implements these.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -95,8 +95,8 @@ impl<P: SocketProvider + ?Sized> SocketProviderExt for P {}
 pub trait TcpSocketExt: TcpSocket {
     /// Waits for the next event; `None` after `Close`.
     ///
-    /// Cancel-safe: no event is lost, and dropping the future gives the wait up
-    /// ([`cancel_poll`](TcpSocket::cancel_poll)).
+    /// Cancel-safe: no event is lost, and dropping the future while it waits gives its own wait up
+    /// ([`cancel_poll`](TcpSocket::cancel_poll)), and nobody else's. Not polled, it does nothing.
     ///
     /// ```
     /// use tcpsocket::{Event, TcpSocket, TcpSocketExt};
@@ -114,11 +114,11 @@ pub trait TcpSocketExt: TcpSocket {
     fn next_event(&self) -> NextEvent<'_, Self> {
         NextEvent {
             socket: self,
-            waiting: false,
+            parked: Parked::default(),
         }
     }
 
-    /// The events as a [`Stream`], which ends after `Close`. Dropping it gives the wait up.
+    /// The events as a [`Stream`], which ends after `Close`. Dropping it is as dropping [`next_event`](TcpSocketExt::next_event).
     fn events(&self) -> Events<'_, Self> {
         Events {
             next: self.next_event(),
@@ -298,12 +298,28 @@ impl<S: TcpSocket + ?Sized> Drop for HeldBack<'_, S> {
     }
 }
 
+/// The waker by which a future waits: what tells its wait from those of other tasks. Without one it does not wait.
+#[derive(Debug, Default)]
+struct Parked(Option<Waker>);
+
+impl Parked {
+    /// A poll by this context came to this.
+    fn polled<T>(&mut self, polled: &Poll<T>, cx: &Context<'_>) {
+        match (polled, &mut self.0) {
+            (Poll::Ready(_), parked) => *parked = None,
+            // Of the same task, as a rule; then nothing is cloned.
+            (Poll::Pending, Some(parked)) => parked.clone_from(cx.waker()),
+            (Poll::Pending, parked) => *parked = Some(cx.waker().clone()),
+        }
+    }
+}
+
 /// The future of [`TcpSocketExt::next_event`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct NextEvent<'a, S: TcpSocket + ?Sized> {
     socket: &'a S,
-    waiting: bool,
+    parked: Parked,
 }
 
 impl<S: TcpSocket + ?Sized> Future for NextEvent<'_, S> {
@@ -311,15 +327,15 @@ impl<S: TcpSocket + ?Sized> Future for NextEvent<'_, S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let polled = self.socket.poll_event(cx);
-        self.waiting = polled.is_pending();
+        self.parked.polled(&polled, cx);
         polled
     }
 }
 
 impl<S: TcpSocket + ?Sized> Drop for NextEvent<'_, S> {
     fn drop(&mut self) {
-        if self.waiting {
-            self.socket.cancel_poll();
+        if let Some(waker) = self.parked.0.take() {
+            self.socket.cancel_poll(&waker);
         }
     }
 }
@@ -343,7 +359,8 @@ impl<S: TcpSocket + ?Sized> Stream for Events<'_, S> {
 pub trait TcpServerSocketExt: TcpServerSocket {
     /// Waits for the next event; `None` after `close()` and after an error.
     ///
-    /// Cancel-safe: no connection is lost.
+    /// Cancel-safe: no connection is lost, and dropping the future while it waits gives its own wait up
+    /// ([`cancel_poll`](TcpServerSocket::cancel_poll)), and nobody else's. Not polled, it does nothing.
     ///
     /// ```
     /// use tcpsocket::{ServerEvent, TcpServerSocket, TcpServerSocketExt};
@@ -354,30 +371,46 @@ pub trait TcpServerSocketExt: TcpServerSocket {
     ///     }
     /// }
     /// ```
-    fn next_event(&self) -> impl Future<Output = Option<ServerEvent>> + Send {
-        let wait = Waiting(self);
-        async move {
-            let wait = wait;
-            let event = poll_fn(|cx| wait.0.poll_event(cx)).await;
-            std::mem::forget(wait);
-            event
+    fn next_event(&self) -> NextServerEvent<'_, Self> {
+        NextServerEvent {
+            server: self,
+            parked: Parked::default(),
         }
     }
 
-    /// The events as a [`Stream`].
+    /// The events as a [`Stream`]. Dropping it is as dropping [`next_event`](TcpServerSocketExt::next_event).
     fn events(&self) -> ServerEvents<'_, Self> {
-        ServerEvents { server: self }
+        ServerEvents {
+            next: self.next_event(),
+        }
     }
 }
 
 impl<S: TcpServerSocket + ?Sized> TcpServerSocketExt for S {}
 
-/// Gives the wait up when it is dropped before its end.
-struct Waiting<'a, S: TcpServerSocket + ?Sized>(&'a S);
+/// The future of [`TcpServerSocketExt::next_event`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct NextServerEvent<'a, S: TcpServerSocket + ?Sized> {
+    server: &'a S,
+    parked: Parked,
+}
 
-impl<S: TcpServerSocket + ?Sized> Drop for Waiting<'_, S> {
+impl<S: TcpServerSocket + ?Sized> Future for NextServerEvent<'_, S> {
+    type Output = Option<ServerEvent>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
+        let polled = self.server.poll_event(cx);
+        self.parked.polled(&polled, cx);
+        polled
+    }
+}
+
+impl<S: TcpServerSocket + ?Sized> Drop for NextServerEvent<'_, S> {
     fn drop(&mut self) {
-        self.0.cancel_poll();
+        if let Some(waker) = self.parked.0.take() {
+            self.server.cancel_poll(&waker);
+        }
     }
 }
 
@@ -385,19 +418,13 @@ impl<S: TcpServerSocket + ?Sized> Drop for Waiting<'_, S> {
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct ServerEvents<'a, S: TcpServerSocket + ?Sized> {
-    server: &'a S,
+    next: NextServerEvent<'a, S>,
 }
 
 impl<S: TcpServerSocket + ?Sized> Stream for ServerEvents<'_, S> {
     type Item = ServerEvent;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
-        self.server.poll_event(cx)
-    }
-}
-
-impl<S: TcpServerSocket + ?Sized> Drop for ServerEvents<'_, S> {
-    fn drop(&mut self) {
-        self.server.cancel_poll();
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
+        Pin::new(&mut self.next).poll(cx)
     }
 }

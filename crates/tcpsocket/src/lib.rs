@@ -26,7 +26,8 @@ pub use crate::capabilities::Capabilities;
 pub use crate::error::{Error, ErrorClass, ErrorName, UnknownErrorName};
 pub use crate::event::{Close, Data, Event, ServerEvent};
 pub use crate::ext::{
-    Events, MARK, NextEvent, ServerEvents, SocketProviderExt, TcpServerSocketExt, TcpSocketExt,
+    Events, MARK, NextEvent, NextServerEvent, ServerEvents, SocketProviderExt, TcpServerSocketExt,
+    TcpSocketExt,
 };
 pub use crate::gate::{Control, Gate, Meter, NoMeter, Resolver};
 pub use crate::handlers::{Handlers, ServerHandlers};

@@ -1,7 +1,7 @@
 //! A listening socket.
 
 use std::fmt::Debug;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use crate::ServerEvent;
 
@@ -15,8 +15,8 @@ pub trait TcpServerSocket: Debug + Send + Sync + 'static {
     /// The port that is listened on, never 0 (SRV-3).
     fn local_port(&self) -> u16;
 
-    /// Stops listening. No event follows, connections that were not handed out are dropped, and accepted sockets live on
-    /// (SRV-11, SRV-12). Repeating it does nothing.
+    /// Stops listening. No event follows, not even an `Error` that was due; connections that were not handed out are dropped, and
+    /// accepted sockets live on (SRV-11, SRV-12, SRV-21). Repeating it does nothing.
     fn close(&self);
 
     /// The next event, or `Pending`; `None` for ever after `close()` or after an `Error` was returned.
@@ -24,6 +24,7 @@ pub trait TcpServerSocket: Debug + Send + Sync + 'static {
     /// Keeps one waker, the latest, and does not wake the one that it replaces, but for `close()`, which wakes the one kept.
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>>;
 
-    /// Gives a wait up: forgets the waker.
-    fn cancel_poll(&self);
+    /// Gives up the wait of this waker: forgets it. Nothing happens if the wait is another task's; see
+    /// [`TcpSocket::cancel_poll`](crate::TcpSocket::cancel_poll).
+    fn cancel_poll(&self, waker: &Waker);
 }

@@ -1,7 +1,7 @@
 //! One connection.
 
 use std::fmt::Debug;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
@@ -99,7 +99,12 @@ pub trait TcpSocket: Debug + Send + Sync + 'static {
     /// but only one of them is woken. Events are never duplicated and never lost, whichever poll takes them (EVT-2).
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<Event>>;
 
-    /// Gives a wait up: forgets the waker and opens a turn (EVT-4). Dropping the future of
-    /// [`next_event`](crate::TcpSocketExt::next_event) calls it.
-    fn cancel_poll(&self);
+    /// Gives up the wait of this waker: forgets it and opens a turn (EVT-16). Nothing happens if the wait is another task's, that is, if
+    /// the waker that is kept does not [`will_wake`](Waker::will_wake) the same.
+    ///
+    /// To be called with a clone of the waker of a `poll_event` that returned `Pending`: a clone, since that is what a socket keeps, and
+    /// `will_wake` need not know the original from it. Dropping the future of
+    /// [`next_event`](crate::TcpSocketExt::next_event) does all that. Two waits of one task have one waker, so whoever gives up one
+    /// of them polls the other once more.
+    fn cancel_poll(&self, waker: &Waker);
 }

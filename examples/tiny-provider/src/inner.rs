@@ -279,7 +279,7 @@ impl State {
             Ok(count) => {
                 self.events_in_a_row += 1;
                 let data = Bytes::copy_from_slice(&chunk[..count]);
-                Ok(self.machine.received(data))
+                self.machine.received(data).ok_or(Input::ReadDry)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.events_in_a_row = 0;

@@ -140,9 +140,11 @@ impl Inner {
         }
     }
 
-    fn forget_waker(&self) {
-        let task = lock(&self.state).task.take();
-        drop(task);
+    /// Of this task, if one is named; who else waits goes on.
+    fn forget_waker(&self, of: Option<&Waker>) {
+        let theirs = |task: &mut Waker| of.is_none_or(|waker| task.will_wake(waker));
+        let forgotten = lock(&self.state).task.take_if(theirs);
+        drop(forgotten); // not under the lock
     }
 }
 
@@ -191,14 +193,14 @@ impl TcpServerSocket for Handle {
         self.0.poll_event(cx.waker().clone())
     }
 
-    fn cancel_poll(&self) {
-        self.0.forget_waker();
+    fn cancel_poll(&self, waker: &Waker) {
+        self.0.forget_waker(Some(waker));
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.forget_waker();
+        self.0.forget_waker(None);
         self.0.close();
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -158,10 +158,14 @@ impl TcpSocket for Handle {
         self.0.poll_event(cx.waker().clone())
     }
 
-    fn cancel_poll(&self) {
+    fn cancel_poll(&self, waker: &Waker) {
         let _forgotten = self.0.locked(|state| {
-            state.machine.begin_turn();
-            state.task.take()
+            let forgotten = state.task.take_if(|task| task.will_wake(waker));
+            // The wait of another task goes on.
+            if state.task.is_none() {
+                state.machine.begin_turn();
+            }
+            forgotten
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tcpsocket::{
     Capabilities, Error, ListenRequest, OpenRequest, ServerEvent, SocketProvider, TcpServerSocket,
@@ -136,8 +136,8 @@ impl TcpServerSocket for ForgivingServer {
         self.inner.poll_event(cx)
     }
 
-    fn cancel_poll(&self) {
-        self.inner.cancel_poll();
+    fn cancel_poll(&self, waker: &Waker) {
+        self.inner.cancel_poll(waker);
     }
 }
 

@@ -161,6 +161,10 @@ fn details(finding: &Finding) -> String {
                 .collect::<Vec<_>>(),
         ),
         ("stderr", finding.trail.stderr.lines().collect()),
+        (
+            "threads when it was killed",
+            finding.trail.threads.iter().map(String::as_str).collect(),
+        ),
     ] {
         if lines.is_empty() {
             continue;

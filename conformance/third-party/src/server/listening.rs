@@ -278,9 +278,11 @@ impl Listening {
         }
     }
 
-    pub(super) fn cancel_poll(&self) {
+    pub(super) fn cancel_poll(&self, waker: &Waker) {
         // The lock is given back at the end of this statement, the waker dropped after it.
-        let _waker = lock(&self.doors).waker.take();
+        let _waker = lock(&self.doors)
+            .waker
+            .take_if(|kept| kept.will_wake(waker));
     }
 
     /// Stops listening; nobody who waits is handed out.

@@ -181,10 +181,10 @@ impl World {
             match self.arrived.pop_front() {
                 Some(Arrival::Clear(data)) => {
                     assert!(!self.machine.ssl(), "clear text is delivered as if secret");
-                    return Poll::Ready(Some(self.machine.received(data)));
+                    return Poll::Ready(self.machine.received(data));
                 }
                 Some(Arrival::Secret(data)) => {
-                    return Poll::Ready(Some(self.machine.received(data)));
+                    return Poll::Ready(self.machine.received(data));
                 }
                 Some(Arrival::End { clean }) => self.tell(Input::Ended { clean }),
                 Some(Arrival::Failure(name)) => self.tell(Input::ReadFailed(error(name))),

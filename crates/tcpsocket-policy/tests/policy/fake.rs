@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tcpsocket::{
     BinaryType, Bytes, Capabilities, Close, Control, Error, ErrorName, Event, Gate, ListenRequest,
@@ -438,7 +438,7 @@ impl TcpSocket for Socket {
         }
     }
 
-    fn cancel_poll(&self) {}
+    fn cancel_poll(&self, _waker: &Waker) {}
 }
 
 struct Server {
@@ -496,5 +496,5 @@ impl TcpServerSocket for Server {
         }
     }
 
-    fn cancel_poll(&self) {}
+    fn cancel_poll(&self, _waker: &Waker) {}
 }

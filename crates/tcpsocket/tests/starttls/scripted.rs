@@ -230,7 +230,7 @@ impl TcpSocket for Scripted {
         Poll::Ready(Some(event))
     }
 
-    fn cancel_poll(&self) {
+    fn cancel_poll(&self, _waker: &Waker) {
         self.state().polls_given_up += 1;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tcpsocket::{
     BinaryType, Bytes, Capabilities, Error, ErrorName, Event, ListenRequest, MARK, OpenRequest,
@@ -102,8 +102,8 @@ impl TcpServerSocket for Server {
         })
     }
 
-    fn cancel_poll(&self) {
-        self.inner.cancel_poll();
+    fn cancel_poll(&self, waker: &Waker) {
+        self.inner.cancel_poll(waker);
     }
 }
 
@@ -288,7 +288,7 @@ impl TcpSocket for Socket {
         }
     }
 
-    fn cancel_poll(&self) {
-        self.inner.cancel_poll();
+    fn cancel_poll(&self, waker: &Waker) {
+        self.inner.cancel_poll(waker);
     }
 }
