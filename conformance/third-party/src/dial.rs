@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tcpsocket::{Error, ErrorName, Gate, Host, OpenRequest, Resolver, canonical_address};
 
 use crate::attempt::{Attempt, Stopped};
+use crate::foreign::{ask, ask_gate};
 use crate::net;
 
 /// What `Gate::name` of every gate says.
@@ -29,7 +30,7 @@ pub(crate) fn admission(request: &OpenRequest) -> Admission {
     let (host, port) = (request.host().clone(), request.port());
     Box::pin(async move {
         for gate in gates {
-            gate.name(&host, port).await?;
+            ask_gate(|| gate.name(&host, port)).await?;
         }
         Ok(())
     })
@@ -52,9 +53,12 @@ pub(crate) fn connect(
     let scope = host.zone().map(interface);
     let found = match host.literal() {
         Some(ip) => vec![literal(ip, scope.flatten(), port)],
-        None => attempt
-            .run(resolver.lookup(host, port), began.checked_add(timeout))
-            .map_err(stopped)??,
+        None => {
+            let question = ask(|| resolver.lookup(host, port));
+            let answer = attempt.run(question, began.checked_add(timeout));
+            let panicked = || Err(Error::new(ErrorName::Network, "a resolver has panicked"));
+            answer.map_err(stopped)?.unwrap_or_else(panicked)?
+        }
     };
     let left = timeout.saturating_sub(began.elapsed());
     if let Some(it) = found.iter().find(|it| it.port() != port) {
@@ -112,7 +116,7 @@ async fn admit(
 ) -> Result<Vec<SocketAddr>, Error> {
     let mut left = found.clone();
     for gate in gates {
-        let admitted = gate.connect(host, &found).await?;
+        let admitted = ask_gate(|| gate.connect(host, &found)).await?;
         left.retain(|it| admitted.contains(it));
         if left.is_empty() {
             let why = "no address of this host may be dialled";

@@ -5,6 +5,7 @@
 mod attempt;
 mod busy;
 mod dial;
+mod foreign;
 mod meters;
 mod names;
 mod net;

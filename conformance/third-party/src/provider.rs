@@ -11,6 +11,7 @@ use tcpsocket::{
 
 use crate::attempt::Attempt;
 use crate::busy::Busy;
+use crate::foreign::Foreign;
 use crate::names::Platform;
 use crate::shared::{Facts, Shared};
 use crate::socket::Socket;
@@ -72,11 +73,17 @@ impl SocketProvider for ThirdParty {
     }
 
     fn open_with(&self, request: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error> {
-        if let Some(what) = offers().missing_for_open(&request) {
+        let gates = Foreign::from(request.gates());
+        let resolver = request.resolver().unwrap_or(&self.resolver);
+        let resolver = Foreign::from(std::slice::from_ref(resolver));
+        // Dropped in this order, so that of gates and resolver the request never holds the last.
+        let asked = (request, gates, resolver);
+        let (request, gates, _) = &asked;
+        if let Some(what) = offers().missing_for_open(request) {
             return Err(not_offered(what));
         }
         // What the gates say without waiting is the answer of this call (GATE-4). Otherwise the thread asks on.
-        let mut admission = dial::admission(&request);
+        let mut admission = dial::admission(request);
         let mut context = Context::from_waker(Waker::noop());
         let admission = match admission.as_mut().poll(&mut context) {
             Poll::Ready(verdict) => {
@@ -94,15 +101,15 @@ impl SocketProvider for ThirdParty {
         let attempt = Arc::<Attempt>::default();
         let link = Link::Attempt(attempt.clone());
         let shared = Shared::new(facts, ReadyState::Connecting, link, self.busy.clone());
-        shared.watch(request.gates());
+        shared.watch(gates)?;
         let handle = Socket::new(shared.clone());
-        let resolver = request.resolver().unwrap_or(&self.resolver).clone();
         let its = Attempting(shared.clone());
         let work = move || {
             let shared = &its.0;
-            let stream = dial::connect(&attempt, admission, &request, &*resolver);
+            let (request, _, resolver) = &asked;
+            let stream = dial::connect(&attempt, admission, request, &*resolver[0]);
             // Gates and resolver are no longer of use, and may know of the socket.
-            drop((request, resolver));
+            drop(asked);
             if shared.with(|it| it.connected(stream.map(Arc::new))) {
                 match reader::start(shared) {
                     Ok(()) => writer::run(shared),

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
+use socket2::SockRef;
 use tcpsocket::{Error, Gate, ListenRequest, ServerEvent, TcpServerSocket, canonical_address};
 
 use self::listening::Listening;
 use crate::busy::Busy;
+use crate::foreign::{Foreign, ask_gate};
 use crate::net;
 
 /// The backlog, if none is asked for.
@@ -21,10 +23,13 @@ pub(crate) async fn listen(
     request: ListenRequest,
     busy: Arc<Busy>,
 ) -> Result<Arc<dyn TcpServerSocket>, Error> {
+    let gates = Foreign::from(request.gates());
+    // Dropped before them, so that it never holds the last of a gate.
+    let request = request;
     let options = request.options();
     let everywhere = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let at = SocketAddr::new(options.address.unwrap_or(everywhere), request.port());
-    ask(request.gates(), at).await?;
+    ask(&gates, at).await?;
     let socket = match net::bind(at) {
         // A machine without IPv6.
         Err(_) if options.address.is_none() && !has_v6() => {
@@ -37,13 +42,14 @@ pub(crate) async fn listen(
     let bound = socket.local_addr().map_err(explain)?.as_socket();
     let port = bound.map_or(at.port(), |it| it.port());
     if at.port() == 0 {
-        ask(request.gates(), SocketAddr::new(at.ip(), port)).await?;
+        ask(&gates, SocketAddr::new(at.ip(), port)).await?;
     }
     let backlog = request
         .backlog_wanted()
         .map_or(BACKLOG, |it| i32::try_from(it).unwrap_or(i32::MAX));
-    socket.listen(backlog).map_err(explain)?;
-    let listening = Listening::new(socket.into(), port, &request, busy);
+    let listener = Arc::new(TcpListener::from(socket));
+    let listening = Listening::new(listener.clone(), gates.clone(), &request, port, busy)?;
+    SockRef::from(&*listener).listen(backlog).map_err(explain)?;
     let handle = Arc::new(Server(listening.clone()));
     let accepting = thread::Builder::new().name(format!("accept {port}"));
     let spawned = accepting.spawn(move || listening.accept());
@@ -53,7 +59,7 @@ pub(crate) async fn listen(
 
 async fn ask(gates: &[Arc<dyn Gate>], at: SocketAddr) -> Result<(), Error> {
     for gate in gates {
-        gate.bind(canonical_address(at)).await?;
+        ask_gate(|| gate.bind(canonical_address(at))).await?;
     }
     Ok(())
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use tcpsocket::{BinaryType, Control, Error, Gate, ReadyState};
 
 use crate::busy::Busy;
+use crate::foreign::wake;
 use crate::meters::Meters;
-use crate::state::{After, Due, Link, Read, State, Write};
+use crate::state::{Due, Link, Read, State, Write};
 use crate::{lock, sleep};
 
 /// A socket without its handle.
@@ -82,12 +83,13 @@ impl Shared {
     }
 
     /// Asks every gate for its meter.
-    pub(crate) fn watch(self: &Arc<Shared>, gates: &[Arc<dyn Gate>]) {
+    pub(crate) fn watch(self: &Arc<Shared>, gates: &[Arc<dyn Gate>]) -> Result<(), Error> {
         if !gates.is_empty() {
             let this: Weak<Shared> = Arc::downgrade(self);
-            let meters = Meters::watch(gates, &(this as Weak<dyn Control>));
+            let meters = Meters::watch(gates, this as Weak<dyn Control>)?;
             self.with(|it| it.meters = Some(meters));
         }
+        Ok(())
     }
 
     /// Changes something.
@@ -132,7 +134,7 @@ impl Shared {
         if let Some(meters) = meters {
             meters.report(&after.moved);
         }
-        after.wake();
+        wake(after.wakes);
     }
 
     /// The writer sleeps until it has something else to do than this.
@@ -175,14 +177,6 @@ impl Shared {
             it.close();
             it.after.wakers.extend(it.waker.take());
         });
-    }
-}
-
-impl After {
-    fn wake(mut self) {
-        std::mem::take(&mut self.wakes)
-            .into_iter()
-            .for_each(std::task::Waker::wake);
     }
 }
 

@@ -64,7 +64,10 @@ impl TcpSocket for Socket {
         let sent = self.0.with(|it| match it.shown {
             ReadyState::Open => Ok(it.send(data)),
             // Closed by another handle while the meters were asked.
-            state => Err(not_open(state)),
+            state => {
+                it.after.bytes.push(data);
+                Err(not_open(state))
+            }
         });
         if let (Err(_), Some(meters)) = (&sent, meters) {
             meters.report(&Moved {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tcpsocket::{Bytes, Error, ReadyState};
 
 use crate::attempt::Attempt;
+use crate::foreign::Foreign;
 use crate::meters::{Meters, Moved};
 use crate::net;
 
@@ -117,8 +118,9 @@ pub(crate) struct After {
     pub(crate) moved: Moved,
     pub(crate) wakes: Vec<Waker>,
     /// To be dropped: this may run code of the caller's, or close a descriptor.
-    pub(crate) wakers: Vec<Waker>,
-    bytes: Vec<Bytes>,
+    pub(crate) wakers: Foreign<Waker>,
+    pub(crate) bytes: Foreign<Bytes>,
+    errors: Foreign<Error>,
     links: Vec<Link>,
 }
 
@@ -202,6 +204,8 @@ impl State {
         if self.told == Told::Nothing && self.failure.is_none() {
             self.failure = Some(Failure { error, comes });
             self.drop_held();
+        } else {
+            self.after.errors.push(error);
         }
     }
 

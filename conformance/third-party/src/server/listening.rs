@@ -14,6 +14,7 @@ use tcpsocket::{
 };
 
 use crate::busy::Busy;
+use crate::foreign::{Foreign, ask_gate, wake};
 use crate::meters::Meters;
 use crate::shared::{Facts, Shared};
 use crate::socket::Socket;
@@ -28,7 +29,7 @@ const REST: Duration = Duration::from_millis(100);
 /// A server without its handle.
 pub(super) struct Listening {
     pub(super) port: u16,
-    gates: Vec<Arc<dyn Gate>>,
+    gates: Foreign<Arc<dyn Gate>>,
     options: ServerSocketOptions,
     busy: Arc<Busy>,
     doors: Mutex<Doors>,
@@ -77,34 +78,35 @@ impl Wake for Bell {
             doors.rung = true;
             doors.waker.take()
         };
-        waker.into_iter().for_each(Waker::wake);
+        wake(waker);
     }
 }
 
 impl Listening {
     pub(super) fn new(
-        listener: TcpListener,
-        port: u16,
+        listener: Arc<TcpListener>,
+        gates: Foreign<Arc<dyn Gate>>,
         request: &ListenRequest,
+        port: u16,
         busy: Arc<Busy>,
-    ) -> Arc<Listening> {
+    ) -> Result<Arc<Listening>, Error> {
         let listening = Arc::new(Listening {
             port,
-            gates: request.gates().to_vec(),
+            gates,
             options: request.options().clone(),
             busy,
             doors: Mutex::new(Doors {
-                listener: Some(Arc::new(listener)),
+                listener: Some(listener),
                 ..Doors::default()
             }),
             acceptor: Condvar::new(),
         });
         if !listening.gates.is_empty() {
             let this = Arc::downgrade(&listening);
-            let meters = Meters::watch(&listening.gates, &(this as Weak<dyn Control>));
+            let meters = Meters::watch(&listening.gates, this as Weak<dyn Control>)?;
             lock(&listening.doors).meters = Some(meters);
         }
-        listening
+        Ok(listening)
     }
 
     /// The thread: accepts one at a time, while somebody waits and there is room (ACT-4).
@@ -131,7 +133,7 @@ impl Listening {
                     doors.arrived = Some(Peer { stream, address });
                     let waker = doors.waker.take();
                     drop(doors);
-                    waker.into_iter().for_each(Waker::wake);
+                    wake(waker);
                     doors = lock(&self.doors);
                 }
                 // No descriptors, no memory, or a peer that is gone again; closing ends the rest.
@@ -156,12 +158,15 @@ impl Listening {
         }
         let waker = Waker::from(Arc::new(Bell(Arc::downgrade(self))));
         let mut context = Context::from_waker(&waker);
-        let mut admitted = Vec::new();
+        let (mut admitted, mut refused) = (Vec::new(), Foreign::default());
         for mut it in std::mem::take(asked) {
             match it.verdict.as_mut().poll(&mut context) {
                 Poll::Pending => asked.push(it),
                 Poll::Ready(Ok(())) => admitted.push(it.peer),
-                Poll::Ready(Err(_)) => net::reset_on_close(&it.peer.stream),
+                Poll::Ready(Err(why)) => {
+                    refused.push(why);
+                    net::reset_on_close(&it.peer.stream);
+                }
             }
         }
         admitted
@@ -171,15 +176,15 @@ impl Listening {
         let gates = self.gates.clone();
         let (local, address) = (canonical_address(local), canonical_address(peer.address));
         let verdict = Box::pin(async move {
-            for gate in gates {
-                gate.accept(local, address).await?;
+            for gate in gates.iter() {
+                ask_gate(|| gate.accept(local, address)).await?;
             }
             Ok(())
         });
         Asked { peer, verdict }
     }
 
-    /// A socket of who was admitted, or `None` if there are no threads for it.
+    /// A socket of who was admitted, or `None` if a gate does not watch it, or there are no threads for it.
     fn hand_out(&self, peer: Peer) -> Option<Arc<Socket>> {
         let options = &self.options;
         // What fails here fails because the peer is gone, which will show.
@@ -192,13 +197,13 @@ impl Listening {
         };
         let link = Link::Up(Arc::new(peer.stream));
         let shared = Shared::new(facts, ReadyState::Open, link, self.busy.clone());
-        shared.watch(&self.gates);
         let handle = Socket::new(shared.clone());
-        let started = reader::start(&shared).and_then(|()| writer::start(&shared));
-        match started {
+        let start = || reader::start(&shared).and_then(|()| writer::start(&shared));
+        let watched = shared.watch(&self.gates);
+        match watched.and_then(|()| start().map_err(net::no_thread)) {
             Ok(()) => Some(handle),
-            Err(it) => {
-                shared.with(|state| state.broke(net::no_thread(it)));
+            Err(why) => {
+                shared.with(|state| state.broke(why));
                 None
             }
         }
@@ -206,8 +211,7 @@ impl Listening {
 
     pub(super) fn poll(self: &Arc<Listening>, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
         // Wakers, futures and peers are dropped outside of the lock; what is declared first is dropped last.
-        let mut waker = Some(cx.waker().clone());
-        let _replaced;
+        let mut wakers = Foreign::from(std::slice::from_ref(cx.waker()));
         loop {
             let (arrived, mut asked, ready);
             {
@@ -245,27 +249,28 @@ impl Listening {
             if came || !doors.admitted.is_empty() {
                 continue;
             }
-            _replaced = std::mem::replace(&mut doors.waker, waker.take());
+            let replaced = std::mem::replace(&mut doors.waker, wakers.pop());
+            wakers.extend(replaced);
             // A gate spoke while its future was in our hands, where nobody else would find it.
             let again = doors.rung.then(|| doors.waker.take()).flatten();
             self.acceptor.notify_one();
             drop(doors);
-            again.into_iter().for_each(Waker::wake);
+            wake(again);
             return Poll::Pending;
         }
     }
 
     /// The last check: a server that was closed meanwhile returns nobody (SRV-12).
     fn handed_out(&self, socket: Arc<Socket>, cx: &Context<'_>) -> Poll<Option<ServerEvent>> {
+        let mut old = Foreign::default();
         let mut doors = lock(&self.doors);
         let same = doors
             .waker
             .as_ref()
             .is_some_and(|it| it.will_wake(cx.waker()));
-        let _old = match same {
-            true => doors.waker.take(),
-            false => None,
-        };
+        if same {
+            old.extend(doors.waker.take());
+        }
         let closed = doors.listener.is_none();
         let error = match closed {
             true => doors.error.take(),
@@ -287,11 +292,12 @@ impl Listening {
 
     /// Stops listening; nobody who waits is handed out.
     pub(super) fn stop(&self, why: Option<Error>) {
+        let _untold;
         let mut gone = {
             let mut doors = lock(&self.doors);
             if doors.listener.is_none() {
                 // `close` after an abort that was not told: no event follows a close.
-                let _error = match why {
+                _untold = match why {
                     None => doors.error.take(),
                     Some(_) => None,
                 };
@@ -309,7 +315,7 @@ impl Listening {
         self.acceptor.notify_one();
         let waker = gone.waker.take();
         drop(gone);
-        waker.into_iter().for_each(Waker::wake);
+        wake(waker);
     }
 }
 

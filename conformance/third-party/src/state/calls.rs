@@ -20,7 +20,9 @@ impl State {
             return sum <= MARK;
         }
         self.armed |= sum >= MARK;
-        if len > 0 {
+        if len == 0 {
+            self.after.bytes.push(data);
+        } else {
             let first = self.held == 0;
             self.held += len;
             self.queue.push_back(data);
@@ -59,7 +61,7 @@ impl State {
     /// `abort(Some)`, if it is the caller's, and `Control::abort`.
     pub(crate) fn abort(&mut self, why: Error, by_the_caller: bool) {
         if by_the_caller && self.shown == ReadyState::Closed {
-            return;
+            return self.after.errors.push(why);
         }
         if by_the_caller {
             self.shown = ReadyState::Closing;
@@ -77,7 +79,9 @@ impl State {
         }
         self.progress = Some(Instant::now());
         self.end_output();
-        (self.failure, self.output) = (None, Output::Ended);
+        let untold = self.failure.take();
+        self.after.errors.extend(untold.map(|it| it.error));
+        self.output = Output::Ended;
     }
 
     fn start_closing(&mut self) {

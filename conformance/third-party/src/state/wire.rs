@@ -26,8 +26,9 @@ impl State {
                 (Link::Down, false)
             }
             Err(error) => {
-                if wanted {
-                    self.fail(error, Comes::AtOnce);
+                match wanted {
+                    true => self.fail(error, Comes::AtOnce),
+                    false => self.after.errors.push(error),
                 }
                 (Link::Down, false)
             }
@@ -207,7 +208,7 @@ impl State {
     /// The thread of an attempt is gone without a result.
     pub(crate) fn abandoned(&mut self) {
         if let Link::Attempt(_) = self.link {
-            let why = "no thread could be started, or a gate or a resolver has panicked";
+            let why = "no thread could be started";
             self.connected(Err(Error::new(ErrorName::Network, why)));
         }
     }
