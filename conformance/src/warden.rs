@@ -53,6 +53,8 @@ pub(crate) struct Answers {
     pub(crate) quota: Option<usize>,
     /// `watch` panics.
     pub(crate) watch_panics: bool,
+    /// The meter panics when it is asked about bytes to queue.
+    pub(crate) queue_panics: bool,
     /// The meter panics when it is told that something was written.
     pub(crate) meter_panics: bool,
 }
@@ -301,6 +303,7 @@ impl Gate for Warden {
         Arc::new(Recorder {
             cx: self.cx.clone(),
             quota: self.answers.quota,
+            queue_panics: self.answers.queue_panics,
             panics: self.answers.meter_panics,
             tally,
         })
@@ -344,12 +347,16 @@ impl Watched {
 struct Recorder {
     cx: Cx,
     quota: Option<usize>,
+    queue_panics: bool,
     panics: bool,
     tally: Arc<Mutex<Tally>>,
 }
 
 impl Meter for Recorder {
     fn queue(&self, bytes: usize) -> Result<(), Error> {
+        if self.queue_panics {
+            explode();
+        }
         let mut tally = lock(&self.tally);
         if self.quota.is_some_and(|it| tally.queued + bytes > it) {
             let why = "the case allows no more bytes";

@@ -54,6 +54,22 @@ pub(super) const CASES: &[Case] = &[
         ..Case::MUST
     },
     Case {
+        id: "foreign/quota-panics",
+        clauses: &["LIFE-9", "ACC-5", "ACC-1"],
+        needs: &[Capability::Gates],
+        requirement: "A meter that panics about bytes to queue has refused them; those that had agreed are told.",
+        run: |cx| Box::pin(quota_panics(cx)),
+        ..Case::MUST
+    },
+    Case {
+        id: "foreign/error-calls-back",
+        clauses: &["LIFE-10", "GATE-13"],
+        requirement: "The source of an error that comes too late may call the socket when it is dropped.",
+        deadline: Duration::from_secs(5),
+        run: |cx| Box::pin(error_calls_back(cx)),
+        ..Case::MUST
+    },
+    Case {
         id: "foreign/waker-panics",
         clauses: &["LIFE-9", "EVT-5"],
         requirement: "A waker that panics keeps no other waiter asleep, and its socket works.",
@@ -256,6 +272,71 @@ async fn meter_panics(cx: Cx) -> Outcome {
     Ok(())
 }
 
+async fn quota_panics(cx: Cx) -> Outcome {
+    let counts = Warden::new(&cx, Answers::default());
+    let panics = Warden::new(
+        &cx,
+        Answers {
+            queue_panics: true,
+            ..Answers::default()
+        },
+    );
+    let peer = cx.peer(reader())?;
+    let a = cx.open_with(panics.guards(counts.guards(cx.request(&peer)?)))?;
+    a.expect("open").await?;
+    let sent = a.raw().send(cx.bytes(100));
+    cx.check_error("send", sent, "NotAllowedError")?;
+    let tally = counts.watch_of(0)?.tally();
+    cx.check("queued, dropped", (tally.queued, tally.dropped), (100, 100))?;
+    // Nothing else has changed.
+    a.is(ReadyState::Open)?;
+    cx.check("buffered_amount", a.raw().buffered_amount(), 0)?;
+    a.close();
+    a.expect("close clean").await?;
+    peer.gets(b"", End::Fin).await
+}
+
+/// The source of an error.
+struct Cause(CallsBack);
+
+impl std::fmt::Debug for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cause")
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a cause that has called back {} times", self.0.count())
+    }
+}
+
+impl std::error::Error for Cause {}
+
+async fn error_calls_back(cx: Cx) -> Outcome {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let peer = cx.peer(holder_until("never"))?;
+    let a = cx.open(&peer).await?;
+    let error = || {
+        let cause = Cause(CallsBack::new(&a, &calls));
+        Error::with_source(ErrorName::NotAllowed, "told to end by the case", cause)
+    };
+    a.raw().abort(Some(error()));
+    // The first is the one that is told, so the others are dropped.
+    a.raw().abort(Some(error()));
+    a.raw().abort(Some(error()));
+    cx.until("the late ones are dropped", || {
+        calls.load(Ordering::SeqCst) == 2
+    })
+    .await?;
+    a.expect("error NotAllowedError, close failed").await?;
+    a.raw().abort(Some(error()));
+    cx.until("the last one is dropped", || {
+        calls.load(Ordering::SeqCst) >= 3
+    })
+    .await
+}
+
 struct Bomb;
 
 impl Wake for Bomb {
@@ -311,6 +392,10 @@ impl CallsBack {
             socket: Arc::downgrade(a.raw()),
             calls: calls.clone(),
         }
+    }
+
+    fn count(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
     }
 
     fn call(&self) {

@@ -53,7 +53,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         repeats: "Queues inside of a mutex, whose buffers are dropped where they are taken out.",
         clauses: &["LIFE-10"],
         what: "Payload is dropped while the socket is locked.",
-        caught_by: &["foreign/payload-calls-back"],
+        caught_by: &["foreign/error-calls-back", "foreign/payload-calls-back"],
         wrap: sockets::<Locked>,
         ..Mutant::SOUND
     },

@@ -197,6 +197,8 @@ pub struct Machine {
     /// A write error, kept until the reader has reached the end of what arrived (D10's order; CL-9).
     held: Option<Error>,
     fault: Option<Error>,
+    /// Errors that came too late to be told.
+    late: Vec<Error>,
     failed: bool,
     reset: bool,
     linger: Duration,
@@ -233,6 +235,7 @@ impl Machine {
             shut_down: false,
             held: None,
             fault: None,
+            late: Vec::new(),
             failed: false,
             reset: false,
             linger: settings.linger,
@@ -408,7 +411,7 @@ impl Machine {
         self.release_held();
         if !self.opened {
             // An attempt that is given up ends in `Close` alone, even if it has failed unseen (CL-3).
-            self.fault = None;
+            self.late.extend(self.fault.take());
         }
     }
 
@@ -423,6 +426,7 @@ impl Machine {
     /// `abort` by the caller: drops what is queued and closes; with an error, resets (CL-4).
     pub fn abort(&mut self, why: Option<Error>, now: Instant) {
         if self.state == ReadyState::Closed {
+            self.late.extend(why);
             return;
         }
         match why {
@@ -447,8 +451,11 @@ impl Machine {
         if self.over {
             self.drop_output();
             self.reset = true;
+            self.late.push(why);
         } else if self.state != ReadyState::Closed {
             self.end_by_force(why);
+        } else {
+            self.late.push(why);
         }
     }
 
@@ -617,10 +624,12 @@ impl Machine {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Takes the payload that is not needed any more, to be dropped when no lock is held. The machine itself drops none: that could run
-    /// its owner's code, which may call this socket (LIFE-10).
+    /// Takes payload and errors that are not needed any more, to be dropped when no lock is held. The machine itself drops neither:
+    /// that could run foreign code, which may call this socket (LIFE-10). To be called after every other call.
     pub fn take_spent(&mut self) -> Spent {
-        self.queue.take_spent()
+        let mut spent = self.queue.take_spent();
+        spent.errors = std::mem::take(&mut self.late);
+        spent
     }
 
     // ----- what the driver tells
@@ -668,11 +677,15 @@ impl Machine {
             Input::ReadFailed(_) if self.inbound != Inbound::Live => {}
             Input::ReadFailed(error) => {
                 self.inbound = Inbound::Failed;
-                let error = match self.held.take() {
+                match self.held.take() {
                     // An alert says why the connection could not be written to.
-                    Some(held) if !error.name().is_security() => held,
-                    _ => error,
-                };
+                    Some(held) if error.name().is_security() => self.late.push(held),
+                    Some(held) => {
+                        self.late.push(error);
+                        return self.fail(held);
+                    }
+                    None => {}
+                }
                 self.fail(error);
             }
             Input::Discarded(count) => {
@@ -727,10 +740,14 @@ impl Machine {
 
     fn write_failed(&mut self, error: Error) {
         if self.shut_down || self.fault.is_some() {
+            self.late.push(error);
             return;
         }
         self.drop_output();
-        self.held.get_or_insert(error);
+        match self.held {
+            None => self.held = Some(error),
+            Some(_) => self.late.push(error),
+        }
         // While the reader may still find the peer's last words, it goes first.
         if self.reading() != Reading::Deliver {
             self.release_held();
@@ -787,19 +804,31 @@ impl Machine {
         let flushed = self.shut_down;
         self.reset |= given_up; // nobody is told, but it must be let go
         if self.over || self.failed || given_up || flushed {
+            self.late.push(error);
             return; // nothing is lost by it, an armed drain neither
         }
         self.drop_output();
-        self.fault.get_or_insert(error);
+        self.set_fault(error);
+    }
+
+    /// Of several errors the first is told (GATE-13).
+    fn set_fault(&mut self, error: Error) {
+        match self.fault {
+            None => self.fault = Some(error),
+            Some(_) => self.late.push(error),
+        }
     }
 
     fn end_by_force(&mut self, why: Error) {
         self.drop_output();
-        let why = self.held.take().unwrap_or(why); // of several errors the first (GATE-13)
         self.open_due = false;
         self.reset = true;
-        if !self.over && !self.failed {
-            self.fault.get_or_insert(why);
+        let held = self.held.take();
+        for error in held.into_iter().chain([why]) {
+            match self.over || self.failed {
+                true => self.late.push(error),
+                false => self.set_fault(error),
+            }
         }
     }
 

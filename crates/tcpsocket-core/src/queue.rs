@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
+use tcpsocket::Error;
 
 /// A queue of chunks that are never copied and never empty.
 ///
@@ -17,17 +18,41 @@ pub(crate) struct Queue {
     len: usize,
 }
 
-/// Payload that was written or given up. Its drop may run the code of whoever made it, so let no lock be held then.
+/// Payload that was written or given up, and errors that nobody will be told. Dropping either may run foreign code, so drop them
+/// without a lock, and each by itself: the drop of one may panic.
 #[derive(Debug, Default)]
 pub struct Spent {
     first: Option<Bytes>,
     more: VecDeque<Bytes>,
+    pub(crate) errors: Vec<Error>,
+}
+
+/// One thing that is [`Spent`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SpentItem {
+    /// A chunk of what `send` was given.
+    Payload(Bytes),
+    /// An error whose socket had ended before.
+    Error(Error),
 }
 
 impl Spent {
     /// Whether there is nothing to drop.
     pub fn is_empty(&self) -> bool {
-        self.first.is_none() && self.more.is_empty()
+        self.first.is_none() && self.more.is_empty() && self.errors.is_empty()
+    }
+}
+
+impl Iterator for Spent {
+    type Item = SpentItem;
+
+    fn next(&mut self) -> Option<SpentItem> {
+        let payload = self.first.take().or_else(|| self.more.pop_front());
+        match payload {
+            Some(payload) => Some(SpentItem::Payload(payload)),
+            None => self.errors.pop().map(SpentItem::Error),
+        }
     }
 }
 
@@ -63,13 +88,13 @@ impl Queue {
             // The usual case keeps the allocation.
             1 => Spent {
                 first: self.chunks.pop_front(),
-                more: VecDeque::new(),
+                ..Spent::default()
             },
             count => {
                 let live = self.chunks.split_off(count);
                 Spent {
-                    first: None,
                     more: std::mem::replace(&mut self.chunks, live),
+                    ..Spent::default()
                 }
             }
         }

@@ -139,7 +139,11 @@ impl<T> Asking<T> {
         let Some(mut question) = question else {
             return Poll::Ready(None);
         };
-        let answer = question.as_mut().poll(cx);
+        // What panics here is the drop of a future that has answered: gates and resolvers are contained by themselves.
+        let answer = foreign::call(|| question.as_mut().poll(cx)).unwrap_or_else(|panic| {
+            foreign::forget(panic);
+            Poll::Ready(Err(foreign::gate_panicked("a question")))
+        });
         let mut slot = self.0.lock();
         if answer.is_pending() && !slot.over {
             slot.question = Some(question);
@@ -148,8 +152,8 @@ impl<T> Asking<T> {
         let given_up = std::mem::replace(&mut slot.over, true);
         let task = slot.task.take();
         drop(slot);
-        drop(task);
-        drop(question);
+        foreign::contain(|| drop(task));
+        foreign::contain(|| drop(question));
         match answer {
             Poll::Ready(answer) if !given_up => Poll::Ready(Some(answer)),
             _ => Poll::Ready(None),

@@ -122,11 +122,6 @@ pub(crate) async fn listen(
     if request.port() == 0 {
         admission::bind(&gates, SocketAddr::new(at.ip(), port)).await?;
     }
-    let backlog = request.backlog_wanted().unwrap_or(BACKLOG);
-    bound
-        .listen(i32::try_from(backlog).unwrap_or(i32::MAX))
-        .map_err(failed)?;
-
     let settings = Settings::new(options.binary_type, false, options.linger);
     let mut watched = Ok(Vec::new());
     let inner = Arc::new_cyclic(|me: &Weak<Inner>| {
@@ -155,6 +150,10 @@ pub(crate) async fn listen(
         }
     });
     watched?;
+    let backlog = request.backlog_wanted().unwrap_or(BACKLOG);
+    bound
+        .listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+        .map_err(failed)?;
     let listener = match &shared.reactor {
         Reactor::AsyncIo => {
             Listener::AsyncIo(Async::new_nonblocking(bound.into()).map_err(failed)?)

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tcpsocket::{
-    BinaryType, Control, Error, ErrorName, Event, Gate, Host, Meter, OpenRequest, ReadyState,
-    Security, TcpSocket,
+    BinaryType, Control, Error, ErrorName, Event, Gate, Host, Meter, NoMeter, OpenRequest,
+    ReadyState, Security, TcpSocket,
 };
 use tcpsocket_core::{
     CONNECT_TIMEOUT, Connector, Input, Machine, Reading, Release, Settings, Spent, connect_failed,
@@ -218,7 +218,12 @@ pub(crate) fn open(
         async move { admission::name(request.gates(), request.host(), request.port()).await }
     });
     // What a name rule knows without waiting is the call's own answer (GATE-4).
-    let known = match names.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    let first = foreign::call(|| names.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+    let first = first.unwrap_or_else(|panic| {
+        foreign::forget(panic);
+        Poll::Ready(Err(foreign::gate_panicked("a name")))
+    });
+    let known = match first {
         Poll::Ready(Err(refused)) => return Err(refused),
         Poll::Ready(Ok(())) => true,
         Poll::Pending => false,
@@ -428,7 +433,7 @@ impl Inner {
                 counted &= panics.run(|| meter.moved(after.written, after.read, dropped));
             }
         }
-        counted &= panics.run(|| drop(meters));
+        counted &= drop_meters(meters, panics);
         if !counted {
             let why = Error::new(
                 ErrorName::NotAllowed,
@@ -460,8 +465,8 @@ impl Inner {
         if let Some(settled) = after.settled {
             settled.finish(panics);
         }
-        if !after.spent.is_empty() {
-            panics.run(|| drop(after.spent));
+        for spent in after.spent {
+            panics.run(|| drop(spent));
         }
     }
 
@@ -1049,7 +1054,7 @@ impl TcpSocket for Handle {
             Ok(answer)
         });
         if let (Err(_), Some(meters)) = (&answer, charged) {
-            refund(meters.iter(), len);
+            refund(meters.iter(), len).resume();
         }
         answer
     }
@@ -1120,9 +1125,14 @@ impl Inner {
             }
             state.meters.clone()
         };
-        for (at, meter) in meters.iter().flat_map(|it| it.iter()).enumerate() {
-            if let Err(refused) = meter.queue(len) {
-                refund(meters.iter().flat_map(|it| it.iter()).take(at), len);
+        for (at, meter) in meters.iter().flat_map(|meters| meters.iter()).enumerate() {
+            let answer = foreign::call(|| meter.queue(len)).unwrap_or_else(|panic| {
+                foreign::forget(panic);
+                Err(foreign::gate_panicked("bytes to queue"))
+            });
+            if let Err(refused) = answer {
+                let agreed = meters.iter().flat_map(|meters| meters.iter()).take(at);
+                refund(agreed, len).resume();
                 return Err(refused);
             }
         }
@@ -1131,10 +1141,25 @@ impl Inner {
 }
 
 /// What was charged will not be queued after all.
-fn refund<'a>(meters: impl IntoIterator<Item = &'a Arc<dyn Meter>>, len: usize) {
+fn refund<'a>(meters: impl IntoIterator<Item = &'a Arc<dyn Meter>>, len: usize) -> Panics {
+    let mut panics = Panics::default();
     if len > 0 {
         for meter in meters {
-            meter.moved(0, 0, len);
+            panics.run(|| meter.moved(0, 0, len));
         }
     }
+    panics
+}
+
+/// Each by itself, where it is the last report: a second panic in one drop would end the process. False if one panicked.
+fn drop_meters(mut meters: Meters, panics: &mut Panics) -> bool {
+    let mut quiet = true;
+    if let Some(last) = meters.as_mut().and_then(Arc::get_mut) {
+        let nobody: Arc<dyn Meter> = Arc::new(NoMeter);
+        for meter in last {
+            let meter = std::mem::replace(meter, nobody.clone());
+            quiet &= panics.run(|| drop(meter));
+        }
+    }
+    quiet
 }

@@ -35,6 +35,8 @@ enum At {
     Accept,
     AcceptLate,
     Watch,
+    /// When it is to watch a second one: a peer of its server.
+    WatchPeer,
 }
 
 /// A gate that panics at one of its questions.
@@ -43,6 +45,7 @@ struct Bomb {
     at: At,
     /// About how many peers it was asked.
     asked: AtomicUsize,
+    watched: AtomicUsize,
 }
 
 /// A peer waits for its admission until so many have asked.
@@ -53,6 +56,7 @@ impl Bomb {
         Arc::new(Bomb {
             at,
             asked: AtomicUsize::new(0),
+            watched: AtomicUsize::new(0),
         })
     }
 
@@ -97,7 +101,8 @@ impl Gate for Bomb {
     }
 
     fn watch(&self, _socket: Weak<dyn Control>) -> Arc<dyn Meter> {
-        if self.at == At::Watch {
+        let first = self.watched.fetch_add(1, SeqCst) == 0;
+        if self.at == At::Watch || (self.at == At::WatchPeer && !first) {
             explode();
         }
         Arc::new(NoMeter)
@@ -211,6 +216,29 @@ fn an_accept_gate_that_panics_costs_its_own_peer() {
             let finished = ends.iter().filter(|end| matches!(end, Ok(0))).count();
             assert_eq!((reset, finished), (1, PEERS - 1), "{way}, {at:?}: {ends:?}");
         }
+    }
+}
+
+#[test]
+fn a_gate_that_panics_over_an_accepted_socket_costs_its_peer() {
+    for (way, net) in every_way() {
+        let gate = Bomb::new(At::WatchPeer);
+        gate.asked.store(PEERS, SeqCst); // no peer waits
+        let options = ServerSocketOptions::new().address([127, 0, 0, 1]);
+        let request = ListenRequest::new(0)
+            .unwrap()
+            .with_options(options)
+            .with_gate(gate);
+        let server = future::block_on(or_late(net.listen_with(request))).unwrap();
+        let mut peer = TcpStream::connect(("127.0.0.1", server.local_port())).unwrap();
+        peer.set_read_timeout(Some(DEADLINE)).unwrap();
+        let ended = smol::unblock(move || peer.read(&mut [0]).map_err(|error| error.kind()));
+        let served = async {
+            let event = server.next_event().await;
+            panic!("{way}: {event:?}")
+        };
+        let ended = future::block_on(or_late(future::or(ended, served)));
+        assert_eq!(ended, Err(ErrorKind::ConnectionReset), "{way}");
     }
 }
 
