@@ -1,6 +1,7 @@
 //! What the sessions of a program share: whom it trusts, how it encrypts, which sessions can be resumed.
 
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::CryptoProvider;
@@ -9,7 +10,7 @@ use rustls::{ClientConfig, ClientConnection, crypto};
 use tcpsocket::{Error, ErrorName, Host};
 
 use crate::failure::tls_failed;
-use crate::session::Session;
+use crate::session::{Session, config_panicked};
 use crate::trust::Trust;
 
 /// What the sessions of a program share: trust, cryptography, and tickets for resumption. Cheap to clone.
@@ -128,13 +129,15 @@ impl Client {
         let name = server_name(host)?;
         check_alpn(alpn)?;
         let config = self.config()?;
-        let made = match alpn {
+        let make = || match alpn {
             [] => ClientConnection::new(config, name),
             _ => ClientConnection::new_with_alpn(config, name, alpn.to_vec()),
         };
-        match made {
-            Ok(conn) => Ok(Session::new(conn, host.clone())),
-            Err(cause) => Err(tls_failed(host, cause)),
+        // A given configuration has code of its own, such as a store of sessions.
+        match panic::catch_unwind(AssertUnwindSafe(make)) {
+            Ok(Ok(conn)) => Ok(Session::new(conn, host.clone())),
+            Ok(Err(cause)) => Err(tls_failed(host, cause)),
+            Err(_) => Err(config_panicked(host)),
         }
     }
 }

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::io::{self, BufRead, IoSlice, Write};
 use std::mem;
+use std::panic::{self, AssertUnwindSafe};
 
 use bytes::{Bytes, BytesMut};
-use rustls::{AlertDescription, ClientConnection, InvalidMessage, PeerMisbehaved, ProtocolVersion};
+use rustls::{
+    AlertDescription, ClientConnection, InvalidMessage, IoState, PeerMisbehaved, ProtocolVersion,
+};
 use tcpsocket::{Error, ErrorName, Host, Secure};
 
 use crate::chain::Evidence;
@@ -158,7 +161,9 @@ impl Session {
                 self.fail_unread(cause);
                 return;
             }
-            let (processed, evidence) = verifier::watch(|| self.conn.process_new_packets());
+            let Some((processed, evidence)) = self.process() else {
+                return;
+            };
             self.collect(bytes.len());
             match processed {
                 Ok(state) if state.peer_has_closed() => {
@@ -172,6 +177,17 @@ impl Session {
         let taken = all - bytes.len();
         let idle = taken.saturating_sub(self.plain.len() - before);
         self.work += taken + IDLE_WEIGHT * idle;
+    }
+
+    /// `None` if code of the configuration panicked, such as its verifier: that ends this session, and unwinds into nobody's lock.
+    fn process(&mut self) -> Option<(Result<IoState, rustls::Error>, Option<Evidence>)> {
+        let conn = &mut self.conn;
+        let process = AssertUnwindSafe(|| verifier::watch(|| conn.process_new_packets()));
+        let Ok(processed) = panic::catch_unwind(process) else {
+            self.end = Some(End::Failed(config_panicked(&self.host)));
+            return None;
+        };
+        Some(processed)
     }
 
     /// Takes the measure of the work that [`read_tls`](Session::read_tls) did since the last call, for drivers that bound what one socket
@@ -199,15 +215,6 @@ impl Session {
         } else {
             End::Ended { clean: false }
         });
-    }
-
-    /// The connection failed, for instance by a reset: nothing more will be read from it. Returns whether that is an end all the
-    /// same. It is if the peer had said by `close_notify` that it was done; what happens to the connection after that takes nothing back
-    /// (CL-12). Otherwise the failure is the driver's to report.
-    ///
-    /// Before this, all that was read is to be handed over by [`read_tls`](Session::read_tls).
-    pub fn read_failed(&mut self) -> bool {
-        matches!(self.end, Some(End::Ended { clean: true }))
     }
 
     /// What comes in next, in order: all plaintext before an end or a failure. Those two are told again by every further call.
@@ -442,6 +449,16 @@ impl Write for Records {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Code of a configuration panicked, and not ours.
+pub(crate) fn config_panicked(host: &Host) -> Error {
+    Error::new(
+        ErrorName::Security,
+        format!(
+            "the TLS configuration's own code, such as a certificate verifier, panicked over {host}"
+        ),
+    )
 }
 
 fn not_nothing(count: usize) -> io::Result<()> {

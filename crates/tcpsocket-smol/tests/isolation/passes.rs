@@ -251,7 +251,8 @@ fn sends_of_a_byte_each_make_no_pass_long() {
     const HELD: usize = 1 << 18;
     for (way, net) in every_way() {
         let gate = Arc::new(Keeps::default());
-        let (socket, mut peer) = connected_past(&net, &[gate.clone()]);
+        let gates: [Arc<dyn Gate>; 1] = [gate.clone()];
+        let (socket, mut peer) = connected_past(&net, &gates);
         // Till the kernel takes no more, so that what follows is held.
         while socket.buffered_amount() < (16 << 20) {
             socket.send(vec![0; 1 << 20].into()).unwrap();

@@ -140,26 +140,3 @@ fn our_close_notify_during_the_handshake() {
         Incoming::Ended { clean: true }
     ));
 }
-
-#[test]
-fn a_failure_of_the_connection_takes_a_close_notify_not_back() {
-    for versions in [TLS12, TLS13] {
-        let (mut session, mut server) = secured(versions);
-        server.says(b"bye");
-        server.conn.send_close_notify();
-        session.read_tls(&server.gives());
-        assert!(session.read_failed());
-        let (plain, then) = drain(&mut session);
-        assert_eq!(plain, b"bye");
-        assert!(matches!(then, Incoming::Ended { clean: true }));
-        assert!(session.read_failed());
-
-        let (mut session, mut server) = secured(versions);
-        assert!(!session.read_failed());
-        // One that is cut in the middle was not said.
-        server.conn.send_close_notify();
-        let goodbye = server.gives();
-        session.read_tls(&goodbye[..goodbye.len() - 1]);
-        assert!(!session.read_failed() && !session.has_incoming());
-    }
-}

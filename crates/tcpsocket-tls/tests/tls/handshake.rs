@@ -3,8 +3,12 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use rustls::HandshakeKind;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, DigitallySignedStruct, HandshakeKind, RootCertStore, SignatureScheme};
 use tcpsocket::{ErrorName, Host};
 use tcpsocket_tls::{Client, Incoming, rustls};
 
@@ -375,4 +379,77 @@ fn tickets_are_kept_for_16_hosts() {
         }
         assert_eq!(with_host(&client, &config, 0), HandshakeKind::Full);
     }
+}
+
+/// A verifier of somebody else's, which panics.
+#[derive(Debug)]
+struct Explodes(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for Explodes {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        // The panic hook says nothing of it.
+        std::panic::resume_unwind(Box::new("a verifier"))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+#[test]
+fn a_verifier_that_panics_ends_its_session_only() {
+    let authority = authority();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Explodes(inner.build().unwrap())))
+        .with_no_client_auth();
+    let client = Client::with_config(Arc::new(config));
+    let host = Host::parse(HOST).unwrap();
+    let mut session = client.session(&host, &[]).unwrap();
+    let identity = Identity::issued(&authority, &params(&[HOST]));
+    let mut server = Server::new(server_config(&identity, BOTH));
+    server.takes(&written(&mut session));
+    session.read_tls(&server.gives());
+    let Incoming::Failed(error) = session.next_incoming() else {
+        panic!("no failure");
+    };
+    assert_eq!(error.name(), ErrorName::Security);
+    assert!(error.message().contains("panicked"), "{error}");
+    // Nothing is looked at any more, and nothing panics.
+    session.read_tls(&server.gives());
+    session.read_eof();
+    assert!(session.write_plaintext(&[IoSlice::new(b"x")]).is_err());
 }
