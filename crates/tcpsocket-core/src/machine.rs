@@ -610,7 +610,8 @@ impl Machine {
 
     /// When [`Input::Timer`] is due, if at all.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.link == Link::Down {
+        // The end of output in clear takes no time, so nothing expires before it.
+        if self.link == Link::Down || (self.wants_shutdown() && self.tls == Tls::Off) {
             return None;
         }
         match self.tls {
@@ -776,7 +777,7 @@ impl Machine {
             return;
         }
         if self.wants_shutdown() && self.tls == Tls::Off {
-            return; // that takes no time, so it is not what is late (OPT-12)
+            return; // it is not what is late (OPT-12)
         }
         self.linger_until = None;
         if self.shut_down {

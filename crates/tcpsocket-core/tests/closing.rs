@@ -126,6 +126,11 @@ fn a_linger_of_zero_with_nothing_held_ends_the_output_first() {
     let mut world = accepted(Some(Duration::ZERO));
     // A driver that looks at the clock before it does anything else.
     world.machine.close(world.now);
+    assert_eq!(
+        world.machine.next_deadline(),
+        None,
+        "or it would see no more"
+    );
     world.machine.handle(Input::Timer, world.now);
     assert_eq!(world.machine.wants_release(), None, "no reset");
     world.work();
