@@ -85,6 +85,19 @@ pub enum Input {
     Timer,
 }
 
+impl Input {
+    fn into_error(self) -> Option<Error> {
+        match self {
+            Input::ConnectFailed(error)
+            | Input::WriteFailed(error)
+            | Input::ReadFailed(error)
+            | Input::SecureFailed(error)
+            | Input::ShutDownFailed(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 /// What the driver should do with input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
@@ -641,6 +654,7 @@ impl Machine {
     /// a count is believed up to what was shown. A descriptor that is let go unasked is a connection that was lost.
     pub fn handle(&mut self, input: Input, now: Instant) {
         if self.link == Link::Down {
+            self.late.extend(input.into_error());
             return; // it can have nothing to tell
         }
         match input {
@@ -650,12 +664,13 @@ impl Machine {
                     self.open_due = self.tls == Tls::Off && self.state == ReadyState::Connecting;
                 }
             }
-            Input::ConnectFailed(error) => {
-                if self.link == Link::Connecting {
+            Input::ConnectFailed(error) => match self.link {
+                Link::Connecting => {
                     self.link = Link::Down;
                     self.fail(error);
                 }
-            }
+                _ => self.late.push(error),
+            },
             Input::Wrote(count) => {
                 // Never more than was shown, or the barrier would be behind bytes that wait for TLS (TLS-7).
                 let count = count.min(self.writable_bytes());
@@ -669,13 +684,14 @@ impl Machine {
                 // What could not be written is our own goodbye, to a peer that has said its own (CL-19).
                 Inbound::Ended { .. } if self.finishing && self.queue.is_empty() => {
                     self.shut_down = true;
+                    self.late.push(error);
                 }
                 _ => self.write_failed(error),
             },
             Input::ReadDry => self.release_held(),
             Input::Ended { .. } if self.inbound != Inbound::Live => {}
             Input::Ended { clean } => self.ended(clean),
-            Input::ReadFailed(_) if self.inbound != Inbound::Live => {}
+            Input::ReadFailed(error) if self.inbound != Inbound::Live => self.late.push(error),
             Input::ReadFailed(error) => {
                 self.inbound = Inbound::Failed;
                 match self.held.take() {
@@ -712,16 +728,20 @@ impl Machine {
             }
             Input::SecureFailed(error) => self.fail(error),
             // Output that is held must not be forgotten.
-            Input::ShutDown | Input::ShutDownFailed(_) if !self.wants_shutdown() => {}
+            Input::ShutDown | Input::ShutDownFailed(_) if !self.wants_shutdown() => {
+                self.late.extend(input.into_error());
+            }
             Input::ShutDown => {
                 self.shut_down = true;
                 self.made_progress(now);
             }
             Input::ShutDownFailed(error) => match self.inbound {
-                // The peer had finished too; there was nothing left to say.
-                Inbound::Ended { .. } => self.shut_down = true,
-                // It was said already, and a peer that is gone has answered it by a reset (CL-12).
-                _ if self.tls == Tls::On => self.shut_down = true,
+                // The peer had finished too, and there was nothing left to say; or under TLS it was said already, and a peer that is gone
+                // has answered it by a reset (CL-12).
+                inbound if matches!(inbound, Inbound::Ended { .. }) || self.tls == Tls::On => {
+                    self.shut_down = true;
+                    self.late.push(error);
+                }
                 _ => self.write_failed(error),
             },
             Input::Released => {

@@ -6,11 +6,14 @@
 
 mod world;
 
+use std::fmt;
 use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tcpsocket::{BinaryType, ErrorName, Event, ReadyState};
+use tcpsocket::{BinaryType, Error, ErrorName, Event, ReadyState};
 use tcpsocket_core::{DISCARD_LIMIT, Input, Machine, Reading, Release, Settings};
 
 use world::error;
@@ -521,6 +524,55 @@ fn an_end_of_output_that_nobody_wanted_ends_nothing() {
         // Once more.
         it.tell(told());
         assert_eq!(it.machine.reading(), Reading::Discard);
+    }
+}
+
+/// A cause that tells when it is dropped.
+#[derive(Debug)]
+struct Cause(Arc<AtomicUsize>);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a cause")
+    }
+}
+
+impl std::error::Error for Cause {}
+
+impl Drop for Cause {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+#[test]
+fn no_error_is_dropped_but_by_whoever_takes_what_is_spent() {
+    let failures: [fn(Error) -> Input; 5] = [
+        Input::ConnectFailed,
+        Input::WriteFailed,
+        Input::ReadFailed,
+        Input::SecureFailed,
+        Input::ShutDownFailed,
+    ];
+    for (name, situation) in SITUATIONS {
+        for failure in failures {
+            for first in 0..INPUTS {
+                let drops = Arc::new(AtomicUsize::new(0));
+                let mut it = situation();
+                it.tell(input(first, &it));
+                for _ in 0..2 {
+                    let cause = Cause(drops.clone());
+                    it.tell(failure(Error::with_source(
+                        ErrorName::Network,
+                        "failed",
+                        cause,
+                    )));
+                }
+                let spent = it.machine.take_spent();
+                assert_eq!(drops.load(SeqCst), 0, "{name}, {first}");
+                drop(spent);
+            }
+        }
     }
 }
 
