@@ -208,10 +208,10 @@ impl Default for Room {
 }
 
 impl Room {
-    const LEAST: usize = 16 << 10;
+    const LEAST: usize = 8 << 10;
     const MOST: usize = 256 << 10;
     /// The work for a byte that is still that of a bulk transfer.
-    const DENSE: usize = 16;
+    const DENSE: usize = 32;
 
     fn learn(&mut self, filled: &Filled, more: bool) {
         self.0 = match filled.work <= Room::DENSE * filled.count {

@@ -24,7 +24,7 @@ const MAX_WRITE_TLS12: usize = 16 * 1024;
 /// Up to this size data is copied out rather than keep a larger buffer alive.
 const SMALL: usize = 16 * 1024;
 /// What a byte of ciphertext that carries no plaintext costs more than one that does.
-const IDLE_WEIGHT: usize = 256;
+const IDLE_WEIGHT: usize = 512;
 /// Slices of one gathered write.
 const SLICES: usize = 64;
 
@@ -191,7 +191,7 @@ impl Session {
     }
 
     /// Takes the measure of the work that [`read_tls`](Session::read_tls) did since the last call, for drivers that bound what one socket
-    /// may take of a thread: bytes of ciphertext, of which those that carry no plaintext count 257-fold. A byte of bulk
+    /// may take of a thread: bytes of ciphertext, of which those that carry no plaintext count 513-fold. A byte of bulk
     /// is cheap; the header of a one-byte record, a session ticket or a change of keys costs some hundred times as much.
     pub fn take_work(&mut self) -> usize {
         mem::take(&mut self.work)
