@@ -61,7 +61,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "wakers-are-dropped-under-a-lock",
         repeats: "async-io, which wakes and drops the wakers that it replaces under its own lock.",
         clauses: &["LIFE-10", "EVT-7"],
-        what: "The waker of a wait that is given up is dropped while the socket is locked.",
+        what: "The waker of a wait that is replaced is dropped while the socket is locked.",
         caught_by: &["foreign/waker-calls-back"],
         wrap: sockets::<LockedWait>,
         ..Mutant::SOUND
@@ -169,8 +169,8 @@ impl Fault for LockedWait {
         it.buffered_amount()
     }
 
-    fn cancel(&self, it: &Inner, waker: &Waker) {
+    fn poll(&self, it: &Inner, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let _locked = lock(&self.0);
-        it.cancel_poll(waker);
+        it.poll_event(cx)
     }
 }
