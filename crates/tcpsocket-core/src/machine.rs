@@ -145,6 +145,25 @@ enum Inbound {
     Failed,
 }
 
+/// Errors that nobody will be told. Most sockets never have one, so it is small.
+#[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "16 bytes less in every socket")]
+struct Late(Option<Box<Vec<Error>>>);
+
+impl Late {
+    fn push(&mut self, error: Error) {
+        self.0.get_or_insert_default().push(error);
+    }
+
+    fn extend(&mut self, errors: impl IntoIterator<Item = Error>) {
+        errors.into_iter().for_each(|error| self.push(error));
+    }
+
+    fn take(&mut self) -> Vec<Error> {
+        self.0.take().map(|errors| *errors).unwrap_or_default()
+    }
+}
+
 /// The event that is due, if one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
@@ -211,7 +230,7 @@ pub struct Machine {
     held: Option<Error>,
     fault: Option<Error>,
     /// Errors that came too late to be told.
-    late: Vec<Error>,
+    late: Late,
     failed: bool,
     reset: bool,
     linger: Duration,
@@ -248,7 +267,7 @@ impl Machine {
             shut_down: false,
             held: None,
             fault: None,
-            late: Vec::new(),
+            late: Late::default(),
             failed: false,
             reset: false,
             linger: settings.linger,
@@ -642,7 +661,7 @@ impl Machine {
     /// that could run foreign code, which may call this socket (LIFE-10). To be called after every other call.
     pub fn take_spent(&mut self) -> Spent {
         let mut spent = self.queue.take_spent();
-        spent.errors = std::mem::take(&mut self.late);
+        spent.errors = self.late.take();
         spent
     }
 

@@ -1,5 +1,6 @@
 //! Output that was accepted and is not with the kernel yet.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
@@ -18,12 +19,20 @@ pub(crate) struct Queue {
     len: usize,
 }
 
+/// A queue that is empty keeps room for so many chunks, and a thread for so many that are spent: what one gathered write takes.
+const KEPT: usize = 64;
+
+thread_local! {
+    /// The allocation of the last [`Spent`], for the next one.
+    static SPARE: Cell<Vec<Bytes>> = const { Cell::new(Vec::new()) };
+}
+
 /// Payload that was written or given up, and errors that nobody will be told. Dropping either may run foreign code, so drop them
 /// without a lock, and each by itself: the drop of one may panic.
 #[derive(Debug, Default)]
 pub struct Spent {
     first: Option<Bytes>,
-    more: VecDeque<Bytes>,
+    more: Vec<Bytes>,
     pub(crate) errors: Vec<Error>,
 }
 
@@ -48,10 +57,21 @@ impl Iterator for Spent {
     type Item = SpentItem;
 
     fn next(&mut self) -> Option<SpentItem> {
-        let payload = self.first.take().or_else(|| self.more.pop_front());
+        let payload = self.first.take().or_else(|| self.more.pop());
         match payload {
             Some(payload) => Some(SpentItem::Payload(payload)),
             None => self.errors.pop().map(SpentItem::Error),
+        }
+    }
+}
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        if (1..=KEPT).contains(&self.more.capacity()) {
+            let mut spare = std::mem::take(&mut self.more);
+            spare.clear();
+            // An error: the thread is ending.
+            let _ = SPARE.try_with(|kept| kept.set(spare));
         }
     }
 }
@@ -85,17 +105,20 @@ impl Queue {
     pub(crate) fn take_spent(&mut self) -> Spent {
         match std::mem::take(&mut self.spent) {
             0 => Spent::default(),
-            // The usual case keeps the allocation.
-            1 => Spent {
-                first: self.chunks.pop_front(),
-                ..Spent::default()
-            },
+            // The usual case allocates nothing.
+            1 => {
+                let mut spent = Spent::default();
+                spent.first = self.chunks.pop_front();
+                spent
+            }
             count => {
-                let live = self.chunks.split_off(count);
-                Spent {
-                    more: std::mem::replace(&mut self.chunks, live),
-                    ..Spent::default()
+                let mut spent = Spent::default();
+                spent.more = SPARE.try_with(Cell::take).unwrap_or_default();
+                spent.more.extend(self.chunks.drain(..count));
+                if self.chunks.is_empty() && self.chunks.capacity() > KEPT {
+                    self.chunks = VecDeque::new();
                 }
+                spent
             }
         }
     }

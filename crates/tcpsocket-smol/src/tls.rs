@@ -199,7 +199,7 @@ pub(crate) struct Filled {
 
 /// How much one read may bring: little, until it is known that it carries plaintext rather than records without end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room(usize);
+pub(crate) struct Room(u32);
 
 impl Default for Room {
     fn default() -> Room {
@@ -208,8 +208,8 @@ impl Default for Room {
 }
 
 impl Room {
-    const LEAST: usize = 8 << 10;
-    const MOST: usize = 256 << 10;
+    const LEAST: u32 = 8 << 10;
+    const MOST: u32 = 256 << 10;
     /// The work for a byte that is still that of a bulk transfer.
     const DENSE: usize = 32;
 
@@ -229,10 +229,10 @@ pub(crate) fn fill(
     room: &mut Room,
 ) -> io::Result<(Filled, bool)> {
     let recv = |block: &mut [u8]| {
-        let room = block.len().min(room.0);
+        let room = block.len().min(room.0 as usize);
         stream.recv(&mut block[..room])
     };
-    let asked = room.0;
+    let asked = room.0 as usize;
     let (count, more) = scratch::read_with(recv, |bytes| session.read_tls(bytes))?;
     if count == 0 {
         session.read_eof();
