@@ -64,7 +64,7 @@ impl Host {
         let refuse = |why: &str| {
             Err(Error::new(
                 ErrorName::InvalidAccess,
-                format!("{given:?} is no host: {why}"),
+                format!("{given:?} is not a host: {why}"),
             ))
         };
         if given.is_empty() {
@@ -83,7 +83,7 @@ impl Host {
             };
             let Ok(ip) = address.parse::<Ipv6Addr>() else {
                 return refuse(
-                    "it has a colon but is no IPv6 address; the port is an argument of its own",
+                    "it has a colon but is not an IPv6 address; the port is a separate argument",
                 );
             };
             return match (zone, canonical_ip(IpAddr::V6(ip))) {
@@ -115,7 +115,7 @@ impl Host {
         if last.bytes().all(|b| b.is_ascii_digit())
             || hex.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
         {
-            return refuse("it ends in a number but is no IPv4 address of four decimal parts");
+            return refuse("it ends in a number but is not an IPv4 address of four decimal parts");
         }
         Ok(Host {
             given: given.into(),
@@ -225,15 +225,15 @@ fn zone_fault(ip: IpAddr, zone: &str) -> Option<&'static str> {
     let local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     let allowed = |b: u8| b.is_ascii_graphic() && b != b'%' && b != b'/';
     if !local {
-        Some("only a link-local address, of fe80::/10, has a zone")
+        Some("only a link-local address (fe80::/10) has a zone")
     } else if zone.is_empty() || !zone.bytes().all(allowed) {
-        Some("the zone after % is not acceptable")
+        Some("the zone after % is empty or has an invalid character")
     } else if zone.starts_with(['+', '-']) {
         Some("a zone has no sign")
     } else if !zone.bytes().all(|b| b.is_ascii_digit()) {
         None
     } else if zone.starts_with('0') || zone.parse::<u32>().is_err() {
-        Some("a zone by number is 1 to 4294967295, without leading zeros")
+        Some("a numeric zone is 1 to 4294967295, without leading zeros")
     } else {
         None
     }

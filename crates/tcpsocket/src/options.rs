@@ -222,7 +222,7 @@ impl OpenRequest {
             }),
             _ => Err(Error::new(
                 ErrorName::InvalidAccess,
-                format!("port {port} cannot be opened; ports are 1 to 65535"),
+                format!("cannot open port {port}; ports are 1 to 65535"),
             )),
         }
     }
@@ -336,7 +336,7 @@ impl ListenRequest {
             Err(_) => Err(Error::new(
                 ErrorName::InvalidAccess,
                 format!(
-                    "port {given} cannot be listened on; ports are 1 to 65535, 0 or -1 for any"
+                    "cannot listen on port {given}; ports are 1 to 65535, or 0 or -1 for any free one"
                 ),
             )),
         }
@@ -357,7 +357,7 @@ impl ListenRequest {
                 return Err(Error::new(
                     ErrorName::InvalidAccess,
                     format!(
-                        "a backlog of {given} makes no sense; give 1 or more, 0 or -1 for the default"
+                        "a backlog cannot be {given}; give 1 or more, or 0 or -1 for the default"
                     ),
                 ));
             }
