@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use crate::{Grant, Level, Manifest};
 
-/// An app: who it is, what its host grants it, and what its manifest claims.
+/// An app: its id, its host's grant, and its manifest's claims.
 ///
 /// The *effective level* is the lower of the two, so neither a bold manifest nor a generous host is enough (PERM-2).
 ///
-/// Clones are the same app and share its [`Grant`]: give one to each guard that the app needs, and keep one to explain
-/// decisions.
+/// Clones are the same app and share its [`Grant`]: give one to each of the app's guards, and keep one to explain decisions.
 ///
 /// ```
 /// use tcpsocket_policy::{App, Level, Manifest};
@@ -30,10 +29,11 @@ pub struct App {
 }
 
 impl App {
-    /// An app that its host grants this level.
+    /// An app with this level as its host's grant.
     ///
-    /// The id is the host's word for it and stands in every [`Decision`](crate::Decision). It must come from the host: nothing
-    /// that the app says about itself is believed but its manifest, and that only ever lowers the level (PERM-6).
+    /// The id is the host's name for the app, and appears in every [`Decision`](crate::Decision). It must come from the
+    /// host: nothing the app says about itself is believed except its manifest, and a manifest can only lower the level
+    /// (PERM-6).
     pub fn new(id: impl AsRef<str>, granted: Level, manifest: Manifest) -> App {
         App {
             id: id.as_ref().into(),
@@ -42,17 +42,17 @@ impl App {
         }
     }
 
-    /// Who it is.
+    /// The id.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// What it claims.
+    /// The manifest, with the app's claims.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// What its host grants, as a handle that changes it while the app runs. Never give it to the app.
+    /// The host's grant: a handle to change it while the app runs. Never give it to the app.
     pub fn grant(&self) -> &Grant {
         &self.grant
     }
@@ -65,7 +65,7 @@ impl App {
     /// Whether the app has the permission `tcp-socket` now: its effective level is privileged or certified, and its manifest
     /// requests it. A script host shows the interface to those apps only (PERM-5).
     ///
-    /// What the app may do with it is for a [`Policy`](crate::Policy) to say.
+    /// A [`Policy`](crate::Policy) decides what the app may do with it.
     pub fn has_permission(&self) -> bool {
         self.standing().has_permission()
     }
@@ -98,7 +98,7 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub(crate) fn level(self) -> Option<Level> {
-        self.granted.map(|it| it.min(self.claimed))
+        self.granted.map(|granted| granted.min(self.claimed))
     }
 
     pub(crate) fn has_permission(self) -> bool {

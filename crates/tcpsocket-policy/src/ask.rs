@@ -1,14 +1,14 @@
-//! What an app may ask for.
+//! The requests of an app, for a policy to decide.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use tcpsocket::{Error, Host, ListenRequest, OpenRequest, canonical_address};
 
-/// One thing that a policy decides about.
+/// One request for a policy to decide.
 ///
-/// An `open` is asked about at the call, and then once for each address that the lookup found. A `listen` is asked about at
-/// the call, once more with the address, again when an automatic port has become a real one, and then for each peer.
+/// An `open` is decided at the call, and then once for each address from the lookup. A `listen` is decided at the call, then
+/// with the address, again once an automatic port has become a real one, and then for each peer.
 ///
 /// ```
 /// use tcpsocket_policy::Ask;
@@ -20,10 +20,10 @@ use tcpsocket::{Error, Host, ListenRequest, OpenRequest, canonical_address};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ask {
-    /// `open(host, port)`, at the call: nothing has been looked up.
+    /// `open(host, port)`, at the call, before any lookup.
     #[non_exhaustive]
     Open {
-        /// The host that the app names.
+        /// The app's host.
         host: Host,
         /// The port, 1 to 65535.
         port: u16,
@@ -31,9 +31,9 @@ pub enum Ask {
     /// Dialling one address of that host.
     #[non_exhaustive]
     Connect {
-        /// The host that the app named.
+        /// The app's host.
         host: Host,
-        /// What its lookup found, or the literal that it is. In canonical form.
+        /// An address from the lookup, or the literal. In canonical form.
         address: SocketAddr,
     },
     /// `listen(port)`, at the call.
@@ -45,15 +45,15 @@ pub enum Ask {
     /// Binding a server.
     #[non_exhaustive]
     Bind {
-        /// Where; an unspecified IP address is every interface, port 0 one that is not chosen yet. In canonical form.
+        /// The address to bind; an unspecified IP address means every interface, port 0 a port not chosen yet. In canonical form.
         address: SocketAddr,
     },
     /// Accepting a peer.
     #[non_exhaustive]
     Accept {
-        /// Where the server listens. In canonical form.
+        /// The server's address. In canonical form.
         local: SocketAddr,
-        /// Who has connected. In canonical form.
+        /// The peer's address. In canonical form.
         peer: SocketAddr,
     },
 }
@@ -100,7 +100,7 @@ impl Ask {
         }
     }
 
-    /// The port that is listened on, 0 if it is not chosen yet.
+    /// The listening port, 0 if it is not chosen yet.
     pub(crate) fn listening_port(&self) -> Option<u16> {
         match self {
             Ask::Open { .. } | Ask::Connect { .. } => None,

@@ -1,23 +1,23 @@
-//! Where everything is told.
+//! The host's audit log.
 
 use std::fmt;
 
 use crate::{Ask, Decision, Failure};
 
-/// One entry of an audit: something that was decided, or something that failed.
+/// One entry of an audit: a decision or a failure.
 ///
 /// Not exhaustive; [`Display`](fmt::Display) writes any entry as one line for a log.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Entry {
-    /// The guard has decided.
+    /// A decision of the guard.
     Decided(Decision),
-    /// What the app asked for came to nothing, or ended, for a reason that the app is not told.
+    /// A request that failed, or a socket or server that ended, for a reason the app does not learn.
     Failed(Failure),
 }
 
 impl Entry {
-    /// The id of the app that it is about.
+    /// The app's id.
     pub fn app(&self) -> &str {
         match self {
             Entry::Decided(decision) => decision.app(),
@@ -25,7 +25,7 @@ impl Entry {
         }
     }
 
-    /// What the app asked for.
+    /// The app's request.
     pub fn asked(&self) -> &Ask {
         match self {
             Entry::Decided(decision) => decision.asked(),
@@ -49,7 +49,7 @@ impl Entry {
         }
     }
 
-    /// Whether it says no: a denial, or a failure.
+    /// Whether this is a denial or a failure.
     pub fn is_bad(&self) -> bool {
         !self.decision().is_some_and(Decision::is_allowed)
     }
@@ -64,15 +64,15 @@ impl fmt::Display for Entry {
     }
 }
 
-/// Told everything about an app that the app is not told, as it happens (PERM-15, PERM-24).
+/// Receives everything that is kept from the app, as it happens (PERM-15, PERM-24):
 ///
-/// - Each call, with its verdict, before the app gets the answer.
-/// - Each address, bind and peer that is decided about.
-/// - Each live socket and server that a change of the grant has ended, after the fact.
-/// - Each error whose name alone the app is told, with its message, its cause and every address in it, before the app
-///   gets it.
+/// - Each call with its verdict, before the app gets the answer.
+/// - Each decision about an address, a bind or a peer.
+/// - Each live socket and server ended by a change of the grant, after the fact.
+/// - Each error of which the app learns only the name, with its message, cause and all addresses, before the app gets it.
 ///
-/// Called in whatever thread decides or polls, with no lock of a guard held, so it should be quick. Any `Fn(&Entry)` is one.
+/// Guards call it on whatever thread decides or polls, with no lock held, so it should be quick. Any `Fn(&Entry)` is an
+/// `Audit`.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -85,7 +85,7 @@ impl fmt::Display for Entry {
 /// });
 /// ```
 pub trait Audit: Send + Sync + 'static {
-    /// This happened.
+    /// Records an entry.
     fn record(&self, entry: &Entry);
 }
 

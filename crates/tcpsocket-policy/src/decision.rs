@@ -1,4 +1,4 @@
-//! What was decided, by which rule, and why.
+//! Decisions, with their rules and reasons.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::app::Standing;
 use crate::{App, Ask};
 
-/// What was decided about one [`Ask`] of one app, by which rule, and why.
+/// The decision about one [`Ask`] of one app, with its rule and reason.
 ///
-/// For hosts and their logs. The app is told nothing of it but the verdict.
+/// For hosts and their logs. The app learns only the verdict.
 ///
 /// ```
 /// use tcpsocket_policy::{App, Ask, Level, Manifest, Policy, Rule};
@@ -46,32 +46,32 @@ impl Decision {
         }
     }
 
-    /// The id of the app that asked.
+    /// The app's id.
     pub fn app(&self) -> &str {
         &self.app
     }
 
-    /// What it asked for.
+    /// The app's request.
     pub fn asked(&self) -> &Ask {
         &self.asked
     }
 
-    /// What was decided.
+    /// The verdict.
     pub fn verdict(&self) -> Verdict {
         self.verdict
     }
 
-    /// Whether it was allowed.
+    /// Whether the verdict is [`Verdict::Allowed`].
     pub fn is_allowed(&self) -> bool {
         self.verdict == Verdict::Allowed
     }
 
-    /// The rule that decided.
+    /// The deciding rule.
     pub fn rule(&self) -> Rule {
         self.rule
     }
 
-    /// Why, for people. Its wording is no part of the interface.
+    /// The reason, for people. Its wording is not part of the interface.
     pub fn reason(&self) -> &str {
         &self.reason
     }
@@ -112,24 +112,24 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The rules, in the order in which they are asked. The first that applies decides.
+/// The rules, in order. The first that applies decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {
-    /// `grant`: the host has revoked it (PERM-4).
+    /// `grant`: the host revoked the grant (PERM-4).
     Grant,
-    /// `level`: a hosted app gets no socket (PERM-2).
+    /// `level`: hosted apps get no sockets (PERM-2).
     Level,
-    /// `manifest`: the permission must be requested (PERM-3).
+    /// `manifest`: the manifest must request the permission (PERM-3).
     Manifest,
-    /// `low-port`: listening below 1024 takes a certified app (PERM-7).
+    /// `low-port`: only certified apps listen below port 1024 (PERM-7).
     LowPort,
-    /// `default`: what the policy says about whatever no rule decides.
+    /// `default`: the policy's verdict where no other rule applies.
     Default,
 }
 
 impl Rule {
-    /// The word for it in a log.
+    /// The rule's name in logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Rule::Grant => "grant",
@@ -147,7 +147,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// A decision before anybody wants to read it.
+/// A decision without the text for people.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Judged {
     pub(crate) verdict: Verdict,

@@ -1,4 +1,4 @@
-//! What failed, and what the app is told of it.
+//! Failures, and the app's view of them.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,16 +9,16 @@ use tcpsocket::{Error, ErrorName};
 use crate::guard::Guard;
 use crate::{App, Ask};
 
-/// An error that an app met, as it was before the app was told its name alone (PERM-22).
+/// The full error behind one of which an app learned only the name (PERM-22).
 ///
-/// For hosts and their logs: the message and the causes hold resolved addresses, and what the host's gates say.
+/// For hosts and their logs: the message and the causes contain resolved addresses and the words of the host's gates.
 ///
 /// ```
 /// use tcpsocket_policy::{Entry, Failure};
 ///
-/// /// What a host wants to be woken up for.
-/// fn is_ours(entry: &Entry) -> bool {
-///     entry.failure().is_some_and(|it| it.error().name().is_security())
+/// /// Failures that should wake somebody up.
+/// fn is_urgent(entry: &Entry) -> bool {
+///     entry.failure().is_some_and(|failure| failure.error().name().is_security())
 /// }
 /// ```
 #[derive(Clone, Debug)]
@@ -37,17 +37,17 @@ impl Failure {
         }
     }
 
-    /// The id of the app that met it.
+    /// The app's id.
     pub fn app(&self) -> &str {
         &self.app
     }
 
-    /// What the app had asked for: a call, or for an accepted socket to accept that peer.
+    /// The app's request: a call or, for an accepted socket, the acceptance of its peer.
     pub fn asked(&self) -> &Ask {
         &self.asked
     }
 
-    /// All that is known of it.
+    /// The full error.
     pub fn error(&self) -> &Error {
         &self.error
     }
@@ -59,10 +59,10 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What an error was about, in words that the app has given or is shown anyway.
+/// The subject of an error, in the app's own words or words the app sees anyway.
 struct About<'a>(&'a Ask);
 
-/// An error that says nothing but its name and what the app had asked for: the message depends on nothing else (PERM-22).
+/// The app's view of an error: the message depends on nothing but the name and the app's request (PERM-22).
 pub(crate) fn told(name: ErrorName, asked: &Ask) -> Error {
     match name {
         ErrorName::NotAllowed => refusal(),
@@ -77,7 +77,7 @@ impl About<'_> {
             ConnectionRefused => format!("cannot connect to {self}"),
             NetworkTimeout => format!("{self} did not answer in time"),
             DomainNotFound => format!("there is no address for {self}"),
-            NetworkInterrupt => format!("{self} ended the connection too early"),
+            NetworkInterrupt => format!("the connection with {self} ended too early"),
             Network => match self.0 {
                 Ask::Listen { .. } | Ask::Bind { .. } => format!("{self} cannot listen"),
                 _ => format!("the connection with {self} failed"),
@@ -87,25 +87,23 @@ impl About<'_> {
             }
             SecurityRevokedCertificate => format!("the certificate of {self} was revoked"),
             SecurityUntrustedCertificateIssuer => {
-                format!("nobody who is trusted here has issued the certificate of {self}")
+                format!("the certificate of {self} has no trusted issuer")
             }
             SecurityInadequateKeyUsage => {
                 format!("the certificate of {self} may not be used for a server")
             }
             SecurityCertificateSignatureAlgorithmDisabled => {
-                format!(
-                    "the certificate of {self} is signed with an algorithm that is not accepted"
-                )
+                format!("the signature algorithm of the certificate of {self} is not accepted")
             }
             SecurityNoCertificate => format!("TLS with {self} lacks a certificate"),
             SecurityBadCertificate => {
                 format!("the certificate of {self} is malformed, or was rejected")
             }
             SecurityUnsupportedCertificateType => {
-                format!("the certificate of {self} is of a type that is not supported")
+                format!("the type of the certificate of {self} is not supported")
             }
             SecurityUnsupportedTlsVersion => {
-                format!("{self} and this side have no version of TLS in common")
+                format!("{self} and this side have no TLS version in common")
             }
             SecurityCertificateDomainMismatch => {
                 format!("the certificate of {self} is for another name")
@@ -141,21 +139,21 @@ fn named(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
     }
 }
 
-/// All that an app is told of a denial. What it was and which rule refused it is for the host to know (PERM-14).
+/// The app's view of a denial. Only the host learns which rule refused what (PERM-14).
 pub(crate) fn refusal() -> Error {
     Error::new(ErrorName::NotAllowed, REFUSAL)
 }
 
 const REFUSAL: &str = "this app is not allowed to do that; its host can tell why";
 
-/// The source of an error that goes through the provider below and is known again when it comes back.
+/// The source of an error on its way through the provider below, for the guard to recognise it when it comes back.
 ///
-/// Private, so that nobody else can make one.
+/// The type is private, so nobody else can make one.
 #[derive(Clone)]
 pub(crate) enum Mark {
-    /// This guard has told its audit of it.
+    /// This guard's audit already has the error.
     ToldBy(Weak<Guard>),
-    /// The app has ended its socket with this error, which is its own.
+    /// The app's own error, from its call of `abort`.
     Apps(Error),
 }
 

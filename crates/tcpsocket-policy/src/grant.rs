@@ -1,4 +1,4 @@
-//! What a host grants an app, changeable while the app runs.
+//! The host's grant to an app, changeable while the app runs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, Weak};
 use crate::watch::Watch;
 use crate::{Level, lock};
 
-/// What a host grants an app, as a handle that changes it while the app runs (PERM-4).
+/// The host's grant to an app: a handle to change it while the app runs (PERM-4).
 ///
-/// Each change takes every decision about what the app has live once more, and ends what the policy denies now: its sockets and
-/// servers get a `NotAllowedError`, whatever they were doing, also those that the app has dropped and that only flush.
+/// Each change repeats every decision about the app's live sockets and servers, and ends those the policy now denies with a
+/// `NotAllowedError`, whatever they are doing. That includes sockets the app has dropped that are only flushing.
 ///
-/// What was asked for before a change and is still on its way ends too, even if the grant is given back meanwhile (PERM-23).
+/// Requests from before a change that are still under way end too, even if the grant is given back meanwhile (PERM-23).
 ///
 /// Clones are the same grant. Never give one to the app.
 ///
@@ -37,22 +37,22 @@ struct State {
     level: Option<Level>,
     history: History,
     next: u64,
-    /// In the order of their creation, so that a server is ended before what it accepted.
+    /// In order of creation, so that a server ends before its accepted sockets.
     live: BTreeMap<u64, Weak<Watch>>,
 }
 
-/// How often a grant had changed by then.
+/// A point in a grant's history: the number of changes so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
-/// As much of the past as is needed to say what was the least granted since any moment.
+/// Just enough of the past to tell the lowest grant since any moment.
 struct History {
     now: Moment,
-    /// For each of `STEPS`, the last change that granted it.
+    /// For each of `STEPS`, the last change to it.
     last: [Option<Moment>; STEPS.len()],
 }
 
-/// What can be granted, the least first.
+/// The possible grants, the lowest first.
 const STEPS: [Option<Level>; 4] = [
     None,
     Some(Level::Hosted),
@@ -79,7 +79,7 @@ impl History {
         }
     }
 
-    /// The change that made the grant what it was at `moment` counts, too, and every later one.
+    /// Counts the grant in effect at `moment` and every later one.
     fn least_since(&self, moment: Moment) -> Option<Level> {
         let mut steps = STEPS.iter().zip(&self.last);
         let found = steps.find(|(_, last)| last.is_some_and(|at| at >= moment));
@@ -99,22 +99,23 @@ impl Grant {
         }
     }
 
-    /// The level that is granted, or `None` once it is revoked.
+    /// The granted level, or `None` once revoked.
     pub fn level(&self) -> Option<Level> {
         lock(&self.state).level
     }
 
-    /// Grants this level from now on, also after it was revoked. A lower one ends what the policy denies at it.
+    /// Grants this level from now on, even after a revocation. A lower level ends every socket and server that the policy
+    /// denies at that level.
     ///
-    /// It is for calls from now on: nothing that a lower level has denied since it was asked for comes back.
+    /// A higher level applies to later calls only: requests denied by a lower level meanwhile do not come back.
     pub fn set_level(&self, level: Level) {
         self.change(Some(level));
     }
 
-    /// Grants nothing any more: every call is denied, and every live socket and server of the app ends.
+    /// Revokes the grant: every later call is denied, and every live socket and server of the app ends.
     ///
-    /// When it returns, all of them have been told to; the app sees it in its next poll. Calls that are under way then end too,
-    /// whatever is granted before they are over.
+    /// By the time this returns, each of them has been told to end; the app sees it at its next poll. Calls under way end
+    /// too, whatever you grant before they finish.
     pub fn revoke(&self) {
         self.change(None);
     }
@@ -131,7 +132,7 @@ impl Grant {
             })
             .collect()
         };
-        // First everything ends, whatever the audit sinks may do then.
+        // End everything first, whatever the audit sinks do afterwards.
         let ended: Vec<_> = live
             .iter()
             .filter_map(|(watch, least)| Some((watch, watch.reconsider(*least)?)))
@@ -141,18 +142,18 @@ impl Grant {
         }
     }
 
-    /// What a request that begins now keeps.
+    /// The moment for a request that begins now.
     pub(crate) fn now(&self) -> Moment {
         lock(&self.state).history.now
     }
 
-    /// The least that was granted at `moment` or since.
+    /// The lowest grant at `moment` or since.
     pub(crate) fn least_since(&self, moment: Moment) -> Option<Level> {
         lock(&self.state).history.least_since(moment)
     }
 
-    /// Keeps a watch until nothing of what it watches is left. Returns the least that was granted since that was asked for; a
-    /// change from here on finds the watch.
+    /// Registers a watch for as long as it lives. Returns the lowest grant since the request began; later changes reach the
+    /// watch.
     pub(crate) fn keep(&self, make: impl FnOnce(u64) -> Watch) -> (Arc<Watch>, Option<Level>) {
         let mut state = lock(&self.state);
         let id = state.next;

@@ -18,32 +18,32 @@ use crate::server::Server;
 use crate::socket::Socket;
 use crate::{App, Ask, Audit, Decision, Failure, Level, Policy};
 
-/// Wraps any provider for one app: everything that the app asks for goes by the policy.
+/// Wraps any provider for one app, and applies the policy to every request.
 ///
-/// - What is known at the call, the grant, level, manifest and port, is decided before anything else is done, and a refusal is
-///   the call's own `NotAllowedError` (PERM-9). Decisions are taken anew on every call (PERM-4).
-/// - The guard's gate is in every request, so names, addresses, binds and accepted peers are decided too, as they become known.
-///   Gates that the app put there are dropped: they would be asked before the guard's, and shown addresses.
-/// - Who resolves is not for the app to choose. A request with a resolver is refused with `NotSupportedError`, and
-///   [`capabilities`](SocketProvider::capabilities) says so. It is not ignored, because the app would then ask somebody whom it did
-///   not mean to ask.
-/// - A server of an app that names no address gets the policy's, by default loopback.
-/// - The app is told the same thing whatever was refused. The [`Audit`] sink is told which rule, and why.
-/// - Of whatever else fails, the app is told the name of the error and what it gave itself, and no address that a lookup
-///   found. The sink is told all of it (PERM-22, PERM-24).
+/// - Everything known at the call (grant, level, manifest and port) is decided before anything else happens, and a refusal
+///   is the call's own `NotAllowedError` (PERM-9). Every call is decided anew (PERM-4).
+/// - The guard adds its gate to every request, so names, addresses, binds and accepted peers are decided too, as they become
+///   known. The app's own gates are dropped: they would be asked before the guard's, and would see addresses.
+/// - The app cannot choose a resolver. A request with a resolver is refused with `NotSupportedError`, and
+///   [`capabilities`](SocketProvider::capabilities) says so. Ignoring the resolver would send the app's question to somebody
+///   it did not mean to ask.
+/// - A server without an address gets the policy's, by default loopback.
+/// - The app sees the same refusal for every rule. The [`Audit`] sink receives the rule and the reason.
+/// - Of any other failure the app learns the error's name and its own arguments, and no address from a lookup. The sink
+///   receives the full error (PERM-22, PERM-24).
 ///
-/// The app must hold it as a `dyn SocketProvider`, and never the [`App`] or its [`Grant`](crate::Grant).
+/// Give the app a `dyn SocketProvider`, and never the [`App`] or its [`Grant`](crate::Grant).
 ///
 /// # Guards around guards
 ///
-/// A guard can be wrapped by another, a system's by an app's say, and both decide. An inner guard keeps the gates of the outer one,
-/// which it knows by what they are and not by what they say, and has its own asked first. So an app that makes a guard
-/// of its own, for code that it runs itself, can only narrow what it has, and is shown nothing that a guard below has not admitted.
+/// A guard can wrap another, for instance an app's around the system's, and both decide. An inner guard keeps the outer
+/// one's gate, which it recognises by its type, and has its own asked first. So a guard that an app makes, for code it runs
+/// itself, can only narrow the app's own rights, and sees nothing that a guard below has not admitted.
 ///
-/// Gates that another wrapper between two guards adds are dropped like an app's; such a wrapper belongs below the guards. There it
-/// adds its gate to those of the request and leaves them in: a guard whose gate was left out ends what was made (PERM-21). Its gate
-/// is asked after theirs, so they see addresses that it refuses then. Both guards must be of one version of this crate, or they do not
-/// know each other's gates.
+/// If a wrapper between two guards adds gates, they are dropped like an app's. Such a wrapper belongs below the guards, and
+/// must keep the request's gates when it adds its own: a guard whose gate is missing ends the socket or server (PERM-21).
+/// Such a gate is asked after the guards', so they see addresses that it then refuses. Both guards must come from the same
+/// version of this crate, or they do not recognise each other's gates.
 ///
 /// ```
 /// use tcpsocket::SocketProvider;
@@ -66,8 +66,7 @@ pub struct Guarded<P> {
 impl<P: SocketProvider> Guarded<P> {
     /// A provider for this app.
     ///
-    /// `inner` must offer gates: what a provider cannot show to a gate, a guard cannot decide, and refuses with
-    /// `NotSupportedError`.
+    /// `inner` must support gates: without them a guard cannot decide, and refuses every request with `NotSupportedError`.
     pub fn new(inner: P, app: App, policy: Policy) -> Guarded<P> {
         Guarded {
             inner,
@@ -80,19 +79,19 @@ impl<P: SocketProvider> Guarded<P> {
         }
     }
 
-    /// Tells this sink everything from now on. By default nobody is told.
+    /// Sends all audit entries to this sink. By default there is none.
     pub fn with_audit(mut self, audit: Arc<dyn Audit>) -> Guarded<P> {
         Arc::make_mut(&mut self.guard).audit = Some(audit);
         self
     }
 
-    /// Adds a gate of the host's, for rules of its own. It can only narrow what the policy allows.
+    /// Adds one of the host's gates, for rules that levels cannot express. It can only narrow what the policy allows.
     ///
-    /// It is asked at every step that the policy has allowed (PERM-25), and like every gate it may take its time. What it refuses,
-    /// the app is told as it is told any denial; what the gate says about it goes to the [`Audit`]. Its meters count and its
-    /// controls end as those of a gate in the request do.
+    /// The guard asks it at every step the policy has allowed (PERM-25), and like every gate it may take its time. The app
+    /// sees its refusals like any denial; the gate's own words go to the [`Audit`]. Its meters and controls work like those
+    /// of a gate in the request.
     ///
-    /// Nothing that can be reached through the guard takes it out again: not an app, and not a guard below.
+    /// Nothing within reach of the guard can remove it: neither an app nor a guard below.
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -128,7 +127,7 @@ impl<P: SocketProvider> Guarded<P> {
     ///     async fn accept(&self, _local: SocketAddr, _peer: SocketAddr) -> Result<(), Error> {
     ///         refuse("this app may not listen")
     ///     }
-    ///     fn watch(&self, _it: Weak<dyn Control>) -> Arc<dyn Meter> {
+    ///     fn watch(&self, _control: Weak<dyn Control>) -> Arc<dyn Meter> {
     ///         Arc::new(NoMeter)
     ///     }
     /// }
@@ -147,13 +146,13 @@ impl<P: SocketProvider> Guarded<P> {
         self.guard.app.grant().revoke();
     }
 
-    /// Whether a guard can do its work on this provider.
+    /// Whether the provider below supports what a guard needs.
     fn guardable(&self) -> Result<(), Error> {
         match self.inner.capabilities().gates {
             true => Ok(()),
             false => Err(Error::new(
                 ErrorName::NotSupported,
-                "the provider below the guard does not offer gates, without which nothing is opened for an app",
+                "the provider below the guard does not support gates, and a guard needs them",
             )),
         }
     }
@@ -164,16 +163,16 @@ impl<P: SocketProvider> Guarded<P> {
         if request.resolver().is_some() {
             return Err(Error::new(
                 ErrorName::NotSupported,
-                "a guard takes no resolvers of an app's",
+                "apps cannot bring their own resolver",
             ));
         }
         let around = marked(request.gates());
         let request = request.without_gates().with_gate(own.clone());
-        // What was decided is this name, and none that a search list makes of it (NAME-8).
+        // The decision was about this name, not about one that a search list makes of it (NAME-8).
         let request = request.with_absolute_name();
         let request = around.into_iter().fold(request, OpenRequest::with_gate);
         let socket = self.inner.open_with(request)?;
-        // What was revoked while it was being made, when its control could not be reached yet, is decided again.
+        // Decide again: a revocation could not reach the control while the socket was under construction.
         let allowed = own.is_watched().and_then(|()| own.decide_again(None));
         match allowed {
             Ok(()) => Ok(socket),
@@ -198,7 +197,7 @@ impl<P: SocketProvider> Guarded<P> {
         let request = request.with_gate(own.clone());
         let request = around.into_iter().fold(request, ListenRequest::with_gate);
         let server = self.inner.listen_with(request).await?;
-        // As for a socket, and with the port that is bound, should nobody have asked about it.
+        // As for a socket, and with the bound port, in case no gate was asked about it.
         let bound = Some(server.local_port());
         let allowed = own.is_watched().and_then(|()| own.decide_again(bound));
         match allowed {
@@ -214,7 +213,7 @@ impl<P: SocketProvider> Guarded<P> {
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<P: SocketProvider> SocketProvider for Guarded<P> {
-    /// What the inner provider offers, but for resolvers.
+    /// The inner provider's capabilities, without resolvers.
     fn capabilities(&self) -> Capabilities {
         let mut offers = self.inner.capabilities();
         offers.resolver = false;
@@ -251,9 +250,9 @@ impl<P> fmt::Debug for Guarded<P> {
     }
 }
 
-/// Those of the gates that guards around this one have added. The type is private, so no app can make one.
+/// The gates added by guards around this one. Their type is private, so no app can make one.
 fn marked(gates: &[Arc<dyn Gate>]) -> Vec<Arc<dyn Gate>> {
-    let ours = |it: &&Arc<dyn Gate>| (&***it as &dyn Any).is::<Request>();
+    let ours = |gate: &&Arc<dyn Gate>| (&***gate as &dyn Any).is::<Request>();
     gates.iter().filter(ours).cloned().collect()
 }
 
@@ -271,12 +270,12 @@ impl Guard {
         &self.app
     }
 
-    /// Those of the host's own.
+    /// The host's own gates.
     pub(crate) fn gates(&self) -> &[Arc<dyn Gate>] {
         &self.gates
     }
 
-    /// What the policy says to `ask` under this grant.
+    /// The policy's verdict on `ask` under this grant.
     pub(crate) fn judge(&self, granted: Option<Level>, ask: &Ask) -> (Standing, Judged) {
         let standing = self.app.standing_with(granted);
         (standing, self.policy.judge(standing, ask))
@@ -289,12 +288,12 @@ impl Guard {
         }
     }
 
-    /// The error with the mark that says that this guard's audit has it.
+    /// Marks an error as known to this guard's audit.
     pub(crate) fn mark(self: &Arc<Guard>, error: &Error) -> Error {
         Mark::ToldBy(Arc::downgrade(self)).on(error)
     }
 
-    /// Tells the audit that something came to nothing for another reason than the policy.
+    /// Records a failure with a cause other than the policy.
     pub(crate) fn fail(&self, asked: Ask, error: &Error) {
         if let Some(audit) = &self.audit {
             let failure = Failure::new(&self.app, asked, error.clone());
@@ -302,7 +301,7 @@ impl Guard {
         }
     }
 
-    /// What the app is told of an error that has come of `asked`: the name of it, once the audit has the rest (PERM-22).
+    /// Converts an error of `asked` to the app's view, with the name only, and gives the rest to the audit first (PERM-22).
     pub(crate) fn tell(&self, error: Error, asked: impl FnOnce() -> Ask) -> Error {
         let mark = Mark::of(&error);
         if let Some(Mark::Apps(own)) = mark {
@@ -316,7 +315,7 @@ impl Guard {
         }
         self.fail(asked.clone(), &error);
         match mark {
-            // A guard around this one knows its own refusal again, and tells its app nothing of it.
+            // Leave it to the guard around this one to recognise its own refusal.
             Some(_) => error,
             None => told(error.name(), &asked),
         }

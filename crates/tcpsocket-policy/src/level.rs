@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::str::FromStr;
 
-/// How far an app is trusted: what Firefox OS called its type. Ordered, the least trusted first.
+/// An app's level of trust; Firefox OS called it the app's type. Ordered, the least trusted first.
 ///
 /// ```
 /// use tcpsocket_policy::Level;
@@ -14,7 +14,7 @@ use std::str::FromStr;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// `web`: code that nobody has reviewed, from anywhere. It never gets a socket (PERM-2).
+    /// `web`: unreviewed code from anywhere. It never gets a socket (PERM-2).
     Hosted,
     /// `privileged`: packaged, reviewed and signed. It gets sockets if its manifest requests them (PERM-3).
     Privileged,
@@ -26,7 +26,7 @@ impl Level {
     /// Every level, the least trusted first.
     pub const ALL: [Level; 3] = [Level::Hosted, Level::Privileged, Level::Certified];
 
-    /// The word for it in a manifest.
+    /// The level's name in a manifest.
     pub fn as_str(self) -> &'static str {
         match self {
             Level::Hosted => "web",
@@ -46,12 +46,12 @@ impl FromStr for Level {
     type Err = UnknownLevel;
 
     fn from_str(text: &str) -> Result<Level, UnknownLevel> {
-        let found = Level::ALL.into_iter().find(|it| it.as_str() == text);
+        let found = Level::ALL.into_iter().find(|level| level.as_str() == text);
         found.ok_or(UnknownLevel(()))
     }
 }
 
-/// The text is no level.
+/// The error of parsing a text that is not a [`Level`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownLevel(());
 

@@ -29,7 +29,7 @@ pub use crate::level::{Level, UnknownLevel};
 pub use crate::manifest::{Manifest, ManifestError};
 pub use crate::policy::Policy;
 
-/// Nothing that is locked here is left half changed by a panic.
-fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
-    it.lock().unwrap_or_else(PoisonError::into_inner)
+/// Ignores poison: no panic here leaves a value half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

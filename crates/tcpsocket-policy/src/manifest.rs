@@ -1,4 +1,4 @@
-//! `manifest.webapp`: what an app claims.
+//! `manifest.webapp`: an app's claims.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 
 use crate::Level;
 
-/// What an app claims: a level, and whether it wants sockets.
+/// An app's claims: a level, and whether it wants sockets.
 ///
 /// Read from a Firefox OS manifest, `manifest.webapp`:
 ///
@@ -30,7 +30,7 @@ use crate::Level;
 /// # Ok::<(), tcpsocket_policy::ManifestError>(())
 /// ```
 ///
-/// Or made by a host whose apps have none:
+/// A host whose apps have no manifest makes one:
 ///
 /// ```
 /// use tcpsocket_policy::{Level, Manifest};
@@ -67,24 +67,24 @@ impl Manifest {
 
     /// Reads a `manifest.webapp`: one JSON object in UTF-8, with or without a byte order mark.
     ///
-    /// Three members matter, and what is beside them is ignored, because real manifests have much:
+    /// Three members matter. All others are ignored, because real manifests have many:
     ///
-    /// - `type`: `"web"`, which it is if it is not there, `"privileged"` or `"certified"`.
-    /// - `permissions`: an object with a member for each permission that is requested.
+    /// - `type`: `"web"` (the default), `"privileged"` or `"certified"`.
+    /// - `permissions`: an object with a member for each requested permission.
     /// - In it, `tcp-socket`: an object, perhaps with a `description`, a string (PERM-1).
     ///
     /// # Errors
     ///
-    /// Whatever could be understood in two ways is an error rather than a guess: another word as `type`, a value of another kind in
-    /// any of these places (`null` included), one of these members twice, of which parsers take the first or the last, and
-    /// anything that is not JSON.
+    /// Anything ambiguous is an error rather than a guess: another word as `type`, a value of another kind in any of these
+    /// places (`null` included), or a repeated member, of which parsers take either the first or the last. So is anything
+    /// that is not JSON.
     pub fn parse(json: impl AsRef<[u8]>) -> Result<Manifest, ManifestError> {
         let text = std::str::from_utf8(json.as_ref()).map_err(ManifestError::new)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut json = serde_json::Deserializer::from_str(text);
         let read = Object(Top::default()).deserialize(&mut json);
         let Object(top) = read
-            .and_then(|it| json.end().map(|()| it))
+            .and_then(|top| json.end().map(|()| top))
             .map_err(ManifestError::new)?;
         Ok(Manifest {
             level: top.level.unwrap_or(Level::Hosted),
@@ -92,7 +92,7 @@ impl Manifest {
         })
     }
 
-    /// The level that it claims.
+    /// The claimed level.
     pub fn level(&self) -> Level {
         self.level
     }
@@ -102,13 +102,13 @@ impl Manifest {
         self.tcp_socket.is_some()
     }
 
-    /// What it says it wants sockets for.
+    /// The manifest's reason for wanting sockets.
     pub fn description(&self) -> Option<&str> {
         self.tcp_socket.as_ref()?.description.as_deref()
     }
 }
 
-/// The text is no acceptable manifest; it says where and why.
+/// The error of parsing an invalid manifest; it says where and why.
 ///
 /// ```
 /// use tcpsocket_policy::Manifest;
@@ -144,12 +144,12 @@ impl StdError for ManifestError {
     }
 }
 
-/// An object of which some members matter. Not a derived `Deserialize`: that takes an array for a struct, and `null` for an
+/// An object with some members of interest. A derived `Deserialize` would accept an array for a struct, and `null` for an
 /// `Option`.
 trait Members<'de>: Sized {
     const WHAT: &'static str;
 
-    /// Reads the value if this member matters, else leaves it.
+    /// Reads the value and returns `true` if this member matters.
     fn member<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error>;
 }
 

@@ -6,12 +6,12 @@ use crate::app::Standing;
 use crate::decision::Judged;
 use crate::{App, Ask, Decision, Level, Rule, Verdict};
 
-/// Ports below this one are listened on by certified apps only.
+/// Only certified apps listen below this port.
 const LOW_PORTS_END: u16 = 1024;
 
-/// What apps may do: a pure function from an app and an [`Ask`] to a [`Decision`].
+/// The rules for apps: a pure function from an app and an [`Ask`] to a [`Decision`].
 ///
-/// Rules are asked in a fixed order, and the first that applies decides: the grant, the level, the manifest, the low-port rule,
+/// Rules apply in a fixed order, and the first that applies decides: the grant, the level, the manifest, the low-port rule,
 /// and then the policy's default, which denies. [`Policy::firefox_os`] has the other default.
 ///
 /// ```
@@ -46,13 +46,13 @@ impl Policy {
         Policy::default()
     }
 
-    /// What Firefox OS meant to do: levels, the manifest's permission and the low-port rule decide, and everything else is
-    /// allowed, loopback and private networks included (PERM-8, PERM-10). What narrows that for code that is half trusted is a gate of
-    /// the host's, [`Guarded::with_gate`](crate::Guarded::with_gate).
+    /// The rules Firefox OS intended: levels, the manifest's permission and the low-port rule decide, and everything else is
+    /// allowed, loopback and private networks included (PERM-8, PERM-10). To narrow that for half-trusted code, add a gate
+    /// with [`Guarded::with_gate`](crate::Guarded::with_gate).
     ///
-    /// One thing is stricter: a server of an app that names no address is bound to loopback, as under any policy, because
-    /// nothing should be reachable from a network by oversight. [`with_server_address`](Policy::with_server_address)`(None)` gives
-    /// programs written for Firefox OS, which could not name an address, the reach they had.
+    /// One thing is stricter: under any policy, a server without an address is bound to loopback, because nothing should be
+    /// reachable from a network by oversight. Programs written for Firefox OS could not give an address;
+    /// [`with_server_address`](Policy::with_server_address)`(None)` restores the reach they had.
     pub fn firefox_os() -> Policy {
         Policy {
             default: Verdict::Allowed,
@@ -60,7 +60,7 @@ impl Policy {
         }
     }
 
-    /// The same policy with this address for servers of apps that name none; `None` is every interface. The default is
+    /// The same policy with another default address for servers; `None` means every interface. Without this call it is
     /// 127.0.0.1.
     ///
     /// ```
@@ -76,15 +76,15 @@ impl Policy {
         self
     }
 
-    /// The address of servers of apps that name none, `None` for every interface.
+    /// The default address for servers; `None` means every interface.
     pub fn server_address(&self) -> Option<IpAddr> {
         self.server_address
     }
 
-    /// Decides, as a guard would decide now, and says why. Nothing is looked up, opened or recorded.
+    /// Decides as a guard would decide now, and gives the reason. Nothing is looked up, opened or recorded.
     ///
-    /// That something is allowed here is no promise: a later step of the same call may be denied, as an automatic port that turns
-    /// out to be a low one.
+    /// `Allowed` is no promise: a later step of the same call may be denied, such as an automatic port that turns out to be
+    /// a low one.
     pub fn explain(&self, app: &App, ask: &Ask) -> Decision {
         let standing = app.standing();
         Decision::new(app, standing, ask.clone(), self.judge(standing, ask))

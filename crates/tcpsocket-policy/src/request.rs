@@ -1,4 +1,4 @@
-//! One request of an app, from its call to the end of what came of it.
+//! One request of an app, from its call to the end of its sockets.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -18,15 +18,15 @@ use crate::guard::Guard;
 use crate::watch::Watch;
 use crate::{Ask, lock};
 
-/// A request that is being served, or was. It is its own gate, and all that came of it asks it.
+/// A request of an app. It is its own gate, and every socket and server it leads to asks it.
 ///
-/// It is decided by the least that was granted since it began: what is taken from the app while it is under way stays taken
-/// (PERM-23). That goes for the peers of a server as well, since a server that was denied meanwhile should not be there.
+/// It is decided by the lowest grant since it began: rights taken from the app meanwhile stay taken (PERM-23). That goes for
+/// a server's peers as well: a server that was denied meanwhile should not exist.
 pub(crate) struct Request {
     guard: Arc<Guard>,
     began: Moment,
     wants: Wants,
-    /// It was given a control, without which nothing could be taken back.
+    /// Whether `watch` was called. Without a control, nothing could be revoked.
     watched: AtomicBool,
 }
 
@@ -37,7 +37,7 @@ enum Wants {
     },
     Listen {
         port: u16,
-        /// Where, as far as a gate was asked about it.
+        /// The last address in a call of `bind`.
         at: Mutex<Option<SocketAddr>>,
     },
 }
@@ -72,7 +72,7 @@ impl Request {
         })
     }
 
-    /// The host and the port that the app gave; none if it listens.
+    /// The app's host and port; `None` for a server.
     pub(crate) fn target(&self) -> Option<(&str, u16)> {
         match &self.wants {
             Wants::Open { host, port } => Some((host.given(), *port)),
@@ -80,7 +80,7 @@ impl Request {
         }
     }
 
-    /// The call, with the port that an automatic one has become.
+    /// The call, with the real port in place of an automatic one once it is known.
     fn ask(&self) -> Ask {
         match &self.wants {
             Wants::Open { host, port } => Ask::Open {
@@ -93,12 +93,12 @@ impl Request {
         }
     }
 
-    /// Decides about the call, and tells the audit.
+    /// Decides about the call, and records it in the audit.
     pub(crate) fn decide(&self) -> Result<(), Error> {
         self.decide_about(self.ask())
     }
 
-    /// Decides once more about the call, of a server with the port that it has. Only a change of mind is news.
+    /// Decides about the call again, for a server with its bound port. Only a denial is recorded.
     pub(crate) fn decide_again(&self, bound: Option<u16>) -> Result<(), Error> {
         let ask = bound.map_or_else(|| self.ask(), |port| Ask::Listen { port });
         let (standing, judged) = self.judge(&ask);
@@ -109,7 +109,7 @@ impl Request {
         Ok(())
     }
 
-    /// Whether the call is denied now, for those who need not tell.
+    /// Whether the call is denied now; records nothing.
     pub(crate) fn is_denied(&self) -> bool {
         self.judge(&self.ask()).1.is_denied()
     }
@@ -128,41 +128,41 @@ impl Request {
         self.guard.judge(granted, ask)
     }
 
-    /// A denial that goes through the provider below, and is known again when it comes back.
+    /// A denial for the provider below, marked so that the guard recognises it when it comes back.
     pub(crate) fn refusal(&self) -> Error {
         self.guard.mark(&refusal())
     }
 
-    /// The same of what a gate of the host's has refused: the audit is told at once, whether or not the app will ever look.
+    /// The same for a refusal by one of the host's gates. The audit gets it at once, even if the app never polls.
     fn refused(&self, asked: Ask, error: &Error) -> Error {
         self.guard.fail(asked.clone(), error);
         self.guard.mark(&told(error.name(), &asked))
     }
 
-    /// Fails if something below the guard has left this gate out of the request (PERM-21).
+    /// Fails if a provider below the guard removed this gate from the request (PERM-21).
     pub(crate) fn is_watched(&self) -> Result<(), Error> {
         match self.watched.load(SeqCst) {
             true => Ok(()),
             false => Err(Error::new(
                 ErrorName::NotSupported,
-                "something below the guard has left its gate out of the request",
+                "a provider below the guard removed the guard's gate from the request",
             )),
         }
     }
 
-    /// What the app is told of an error of the call, or of the server that came of it.
+    /// The app's view of an error of the call or of its server.
     pub(crate) fn tell(&self, error: Error) -> Error {
         self.guard.tell(error, || self.ask())
     }
 
-    /// What the app is told of an error of a socket that came of it.
+    /// The app's view of an error of one of the call's sockets.
     pub(crate) fn tell_of(&self, socket: &dyn TcpSocket, error: Error) -> Error {
         self.guard.tell(error, || {
             self.accepted(socket).unwrap_or_else(|| self.ask())
         })
     }
 
-    /// That this peer was accepted, if it was.
+    /// The acceptance of this socket's peer, if it was accepted.
     fn accepted(&self, socket: &dyn TcpSocket) -> Option<Ask> {
         let Wants::Listen { at, .. } = &self.wants else {
             return None;
@@ -220,9 +220,9 @@ impl Gate for Request {
         Ok(())
     }
 
-    fn watch(&self, it: Weak<dyn Control>) -> Arc<dyn Meter> {
+    fn watch(&self, control: Weak<dyn Control>) -> Arc<dyn Meter> {
         self.watched.store(true, SeqCst);
-        Watch::begin(&self.guard, self.ask(), self.began, it)
+        Watch::begin(&self.guard, self.ask(), self.began, control)
     }
 }
 

@@ -9,8 +9,8 @@ use tcpsocket::{ServerEvent, TcpServerSocket};
 use crate::request::Request;
 use crate::socket::Socket;
 
-/// The server below, but for two things. Each socket that it hands to the app is decided about anew: the grant may have gone
-/// while the socket was being made, when its control could not be reached yet. And of errors the app is told the names.
+/// Wraps the server below, with two changes. It decides anew about each socket before it hands it to the app: a revocation
+/// could not reach the control while the socket was under construction. And the app learns only the names of errors.
 pub(crate) struct Server {
     inner: Arc<dyn TcpServerSocket>,
     request: Arc<Request>,
@@ -35,7 +35,7 @@ impl TcpServerSocket for Server {
     fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
         match self.inner.poll_event(cx) {
             Poll::Ready(Some(ServerEvent::Connect(socket))) => {
-                // Whoever took the grant away has told the audit.
+                // The revocation is already in the audit.
                 if self.request.is_denied() {
                     socket.abort(Some(self.request.refusal()));
                 }

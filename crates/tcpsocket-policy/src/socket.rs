@@ -9,9 +9,9 @@ use tcpsocket::{BinaryType, Bytes, Error, Event, ReadyState, Security, TcpSocket
 use crate::failure::Mark;
 use crate::request::Request;
 
-/// The socket below, but for its errors: the app is told their names, and the audit the rest (PERM-22).
+/// Wraps the socket below and its errors: the app learns their names, and the audit gets the rest (PERM-22).
 ///
-/// It is the only handle of the socket below, so the drop of the app's last handle is the drop of that one's.
+/// This is the only handle of the socket below, so dropping the app's last handle drops that one too.
 pub(crate) struct Socket {
     inner: Arc<dyn TcpSocket>,
     request: Arc<Request>,
@@ -29,7 +29,7 @@ impl Socket {
 
 #[deny(clippy::missing_trait_methods)]
 impl TcpSocket for Socket {
-    /// As the app gave it, whatever a provider may make of it (IF-8).
+    /// The app's own text, even if the provider changed it (IF-8).
     fn host(&self) -> &str {
         match self.request.target() {
             Some((host, _)) => host,
@@ -48,7 +48,7 @@ impl TcpSocket for Socket {
         self.inner.ssl()
     }
 
-    /// What the peer has shown, and has agreed to.
+    /// Passed on: it contains only the peer's certificates and the result of the handshake.
     fn security(&self) -> Security {
         self.inner.security()
     }
@@ -86,7 +86,7 @@ impl TcpSocket for Socket {
         self.inner.close();
     }
 
-    /// An error of the app's own comes back to it as it was.
+    /// Marks the app's own error, so that it comes back unchanged.
     fn abort(&self, why: Option<Error>) {
         let why = why.map(|own| Mark::Apps(own.clone()).on(&own));
         self.inner.abort(why);

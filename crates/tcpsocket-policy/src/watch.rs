@@ -1,4 +1,4 @@
-//! What of an app is live.
+//! An app's live sockets and servers.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -13,14 +13,14 @@ use crate::grant::Moment;
 use crate::guard::Guard;
 use crate::{Ask, Level};
 
-/// One live socket or server. It is its meter, too, and so lives exactly as long as anything of it moves.
+/// One live socket or server. It is also the meter, so it lives exactly as long as bytes may move.
 pub(crate) struct Watch {
     id: u64,
     guard: Arc<Guard>,
     ask: Ask,
     began: Moment,
     control: Weak<dyn Control>,
-    /// Those of the host's gates.
+    /// The meters of the host's gates.
     meters: Vec<Arc<dyn Meter>>,
     denied: AtomicBool,
     /// Whether the control was told.
@@ -28,7 +28,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Keeps the control of something that has come to life for `ask`, which was asked for at `began`, until nothing of it is left.
+    /// Watches a new socket or server of the request `ask`, begun at `began`, until nothing of it is left.
     pub(crate) fn begin(
         guard: &Arc<Guard>,
         ask: Ask,
@@ -47,7 +47,7 @@ impl Watch {
             denied: AtomicBool::new(false),
             told: AtomicBool::new(false),
         });
-        // The grant may have been revoked since this was decided.
+        // A revocation may have come after the decision.
         if let Some(judged) = watch.reconsider(least) {
             watch.record(judged);
         }
@@ -58,7 +58,7 @@ impl Watch {
         self.began
     }
 
-    /// Ends it if that is not allowed; the first time, that is to be recorded.
+    /// Ends the socket or server if the policy denies it. The first denial is returned, for the audit.
     pub(crate) fn reconsider(&self, granted: Option<Level>) -> Option<(Standing, Judged)> {
         let (standing, judged) = self.guard.judge(granted, &self.ask);
         if !judged.is_denied() {
@@ -73,8 +73,8 @@ impl Watch {
         self.guard.record(standing, self.ask.clone(), judged);
     }
 
-    /// A control can be reached once the socket is there entirely. If it was not when the grant went, the first byte that
-    /// moves catches up on it.
+    /// The control upgrades only once the socket is complete. If a revocation came earlier, the first byte to move catches
+    /// up on it.
     fn end(&self) {
         let Some(control) = self.control.upgrade() else {
             return;
@@ -97,7 +97,7 @@ impl Meter for Watch {
         }
         for (at, meter) in self.meters.iter().enumerate() {
             if let Err(refused) = meter.queue(bytes) {
-                // ACC-5: those that had agreed are told.
+                // ACC-5: the meters that agreed learn that the bytes were dropped.
                 for agreed in self.meters[..at].iter().filter(|_| bytes > 0) {
                     agreed.moved(0, 0, bytes);
                 }

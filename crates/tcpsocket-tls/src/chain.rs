@@ -1,4 +1,4 @@
-//! The certificates that a server showed: which of them fails, and by what.
+//! A server's certificates: which of them fails, and why.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use webpki::{RawPublicKeyEntity, spki_for_anchor};
 
 use crate::x509::{self, Certificate, PublicKey};
 
-/// What a verifier had before it when it refused.
+/// A verifier's input when it refused.
 pub(crate) struct Evidence {
-    /// The server's own certificate and those that it sent along, or the first alone if the handshake's signature was refused.
+    /// The server's own certificate and the rest of its chain; the first alone if the handshake's signature was refused.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// `None` if only the operating system knows.
     pub(crate) authorities: Option<Arc<RootCertStore>>,
@@ -43,10 +43,10 @@ impl fmt::Debug for Evidence {
     }
 }
 
-/// The RSA keys that are accepted, in bits.
+/// The accepted sizes of RSA keys, in bits.
 const RSA: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// Signatures that are checked for a message.
+/// The most signatures to check for one message.
 const CHECKS: usize = 32;
 
 pub(crate) struct Chain<'a> {
@@ -54,7 +54,7 @@ pub(crate) struct Chain<'a> {
     evidence: &'a Evidence,
 }
 
-/// Who may have signed a certificate.
+/// A possible signer of a certificate.
 struct Signer<'a> {
     called: String,
     /// Among what is trusted here.
@@ -74,7 +74,7 @@ impl<'a> Chain<'a> {
         self.evidence.time.is_none()
     }
 
-    /// A certificate as messages call it.
+    /// A certificate's name in messages.
     pub(crate) fn name(&self, host: &Host, at: usize) -> String {
         match (at, &self.read[at]) {
             (0, _) => format!("the certificate of {host}"),
@@ -86,7 +86,7 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// The certificates between the server and an authority, its own first: those that name each other as issuer.
+    /// The path from the server's own certificate up to an authority: each certificate names the next as its issuer.
     fn path(&self) -> Vec<usize> {
         let mut path = vec![0];
         let mut next = 0;
@@ -105,13 +105,13 @@ impl<'a> Chain<'a> {
         path
     }
 
-    /// The first one on the path of which this is true.
+    /// The first certificate on the path that satisfies `holds`.
     pub(crate) fn find(&self, holds: impl Fn(&Certificate<'a>) -> bool) -> Option<usize> {
         let holds = |at: &usize| self.read[*at].as_ref().is_some_and(&holds);
         self.path().into_iter().find(holds)
     }
 
-    /// The same among the authorities that the server sent along.
+    /// The same among the server's intermediate certificates.
     pub(crate) fn find_authority(&self, holds: impl Fn(&Certificate<'a>) -> bool) -> Option<usize> {
         let holds = |at: &usize| *at > 0 && self.read[*at].as_ref().is_some_and(&holds);
         self.path().into_iter().find(holds)
@@ -121,7 +121,7 @@ impl<'a> Chain<'a> {
         self.read[at].as_ref()
     }
 
-    /// The first one that webpki cannot read, whatever stands between.
+    /// The first certificate that webpki cannot read, on the path or not.
     pub(crate) fn unreadable(&self) -> Option<(usize, webpki::Error)> {
         let all = self.evidence.chain.iter().enumerate();
         let mut faults = all.filter_map(|(at, it)| {
@@ -131,7 +131,7 @@ impl<'a> Chain<'a> {
         faults.next()
     }
 
-    /// The last certificate on the way up, the first of several ways.
+    /// The last certificate of the path; of several paths, the first.
     pub(crate) fn top(&self) -> Option<usize> {
         let mut at = 0;
         let mut seen = vec![0];
@@ -151,7 +151,7 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// What is wrong with a signature on the path: a sentence.
+    /// A sentence about the first bad signature on the path.
     pub(crate) fn bad_signature(&self, host: &Host) -> Option<String> {
         let mut checks = 0;
         for at in self.path() {
@@ -215,7 +215,7 @@ impl<'a> Chain<'a> {
         signers
     }
 
-    /// Whether this key made the signature; also if it cannot be said.
+    /// Whether this key made the signature; `true` also if that cannot be determined.
     fn verifies(&self, signed: &Certificate<'_>, by: &Signer<'_>) -> bool {
         let Ok(key) = RawPublicKeyEntity::try_from(&by.key) else {
             return true;
@@ -229,7 +229,7 @@ impl<'a> Chain<'a> {
             || !judged.contains(&Err(webpki::Error::InvalidSignatureForPublicKey))
     }
 
-    /// Why the key of the server's certificate cannot have signed the handshake.
+    /// The size of the server's RSA key, if it is not accepted.
     pub(crate) fn weak_key(&self) -> Option<usize> {
         let bits = self.own()?.key.rsa_bits()?;
         (!RSA.contains(&bits)).then_some(bits)

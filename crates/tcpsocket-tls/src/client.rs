@@ -1,4 +1,4 @@
-//! What the sessions of a program share: whom it trusts, how it encrypts, which sessions can be resumed.
+//! The configuration shared by a program's sessions: trust, cryptography, and resumption.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
@@ -13,10 +13,10 @@ use crate::failure::tls_failed;
 use crate::session::{Session, config_panicked};
 use crate::trust::Trust;
 
-/// What the sessions of a program share: trust, cryptography, and tickets for resumption. Cheap to clone.
+/// The configuration shared by a program's sessions: trust, cryptography, and tickets for resumption. Cheap to clone.
 ///
-/// TLS 1.2 and 1.3 are spoken, with the safe suites of rustls. Early data (0-RTT) is never sent, keys are never
-/// logged, and no certificate of our own is shown, unless a given configuration does.
+/// Sessions use TLS 1.2 and 1.3 with rustls's safe cipher suites. Unless you supply a configuration that says otherwise,
+/// they send no early data (0-RTT), log no keys, and present no client certificate.
 ///
 /// ```
 /// use tcpsocket::Host;
@@ -36,19 +36,19 @@ pub struct Client {
 }
 
 struct Shared {
-    /// `None` for a configuration that was given.
+    /// `None` if the caller supplied a configuration.
     recipe: Option<(Trust, Arc<CryptoProvider>)>,
     config: OnceLock<Arc<ClientConfig>>,
 }
 
 impl Client {
-    /// A client that believes `trust` and encrypts with ring. Nothing is loaded yet.
+    /// A client with these trust roots and ring's cryptography. Loads nothing yet.
     pub fn new(trust: Trust) -> Client {
         Client::with_provider(trust, Arc::new(crypto::ring::default_provider()))
     }
 
-    /// The same with another implementation of cryptography, such as `rustls::crypto::aws_lc_rs::default_provider()`, for which there is the
-    /// feature `aws-lc-rs`.
+    /// The same with another cryptographic provider, such as `rustls::crypto::aws_lc_rs::default_provider()` (feature
+    /// `aws-lc-rs`).
     pub fn with_provider(trust: Trust, provider: Arc<CryptoProvider>) -> Client {
         Client {
             shared: Arc::new(Shared {
@@ -58,8 +58,8 @@ impl Client {
         }
     }
 
-    /// A client that uses this configuration as it is: for a verifier of your own, certificate revocation lists, a
-    /// certificate to show.
+    /// A client with exactly this configuration: for your own verifier, certificate revocation lists, or a client
+    /// certificate.
     pub fn with_config(config: Arc<ClientConfig>) -> Client {
         Client {
             shared: Arc::new(Shared {
@@ -71,8 +71,8 @@ impl Client {
 
     /// The configuration of all sessions, loaded at the first call.
     ///
-    /// Loading reads files, some milliseconds long. Where that would disturb, call this once beforehand, on another thread.
-    /// What was loaded stays; a failure does not, the next call tries again.
+    /// Loading reads files and takes some milliseconds. If that is too long for your thread, call this once beforehand on
+    /// another. A loaded configuration is kept; after a failure the next call tries again.
     ///
     /// # Errors
     ///
@@ -89,24 +89,23 @@ impl Client {
         }
     }
 
-    /// Whether [`config`](Client::config) would answer without loading anything.
+    /// Whether the configuration is loaded, so that [`config`](Client::config) reads no files.
     pub fn is_loaded(&self) -> bool {
         self.shared.config.get().is_some()
     }
 
-    /// Whether [`session`](Client::session) would take these arguments, without loading anything: for calls that answer at
-    /// once.
+    /// Checks the arguments of [`session`](Client::session) without loading anything, for calls that must return at once.
     ///
     /// # Errors
     ///
-    /// `InvalidAccessError` for a name that no certificate can be for (a part of it begins or ends with a hyphen), and for ALPN
-    /// names that are not 1 to 255 bytes long, or too many (65535 bytes in all, one more for each).
+    /// `InvalidAccessError` for a name that no certificate can contain (one with a label that begins or ends with a hyphen),
+    /// for ALPN names outside 1 to 255 bytes, and for too many of them (65535 bytes in all, counting one more for each).
     pub fn check(host: &Host, alpn: &[Vec<u8>]) -> Result<(), Error> {
         server_name(host)?;
         Client::check_alpn(alpn)
     }
 
-    /// The part of [`check`](Client::check) that is about ALPN, for options of a socket that may never be secure.
+    /// Checks the ALPN names only, for the options of a socket that may never use TLS.
     ///
     /// # Errors
     ///
@@ -115,12 +114,12 @@ impl Client {
         check_alpn(alpn)
     }
 
-    /// A session with `host`, its ClientHello ready to be written.
+    /// Starts a session with `host`. Its ClientHello is ready to be written.
     ///
-    /// The name that is checked, and sent as SNI, is [`Host::as_str`]. For an address it is the address: the certificate
-    /// must have it as an IP name, and no SNI is sent. The zone of an IPv6 address is left out: it means something on
-    /// this machine only, and certificates have none. `alpn` is offered in this order; if it is empty, what a given configuration
-    /// says is offered, and otherwise nothing.
+    /// [`Host::as_str`] is the name for SNI and for the check of the certificate. For an address, no SNI is sent, and the
+    /// certificate must contain the address as an IP name. The zone of an IPv6 address is ignored: it means something on
+    /// this machine only, and certificates have none. `alpn` is offered in this order; if it is empty, the names of a
+    /// supplied configuration are offered, or none.
     ///
     /// # Errors
     ///
@@ -148,7 +147,9 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, Error> {
         None => ServerName::try_from(host.as_str().to_owned()).map_err(|cause| {
             Error::with_source(
                 ErrorName::InvalidAccess,
-                format!("no certificate can be for {host}, so TLS cannot be used with it"),
+                format!(
+                    "{host} cannot be the name in a certificate, so TLS cannot be used with it"
+                ),
                 cause,
             )
         }),
@@ -159,7 +160,7 @@ fn check_alpn(alpn: &[Vec<u8>]) -> Result<(), Error> {
     let refuse = |why: String| Err(Error::new(ErrorName::InvalidAccess, why));
     if let Some(name) = alpn.iter().find(|it| !(1..=255).contains(&it.len())) {
         return refuse(format!(
-            "an ALPN name has 1 to 255 bytes, and one that was given has {}",
+            "an ALPN name has 1 to 255 bytes, not {}",
             name.len()
         ));
     }
@@ -174,7 +175,7 @@ fn check_alpn(alpn: &[Vec<u8>]) -> Result<(), Error> {
 }
 
 impl Default for Client {
-    /// The platform's trust, and ring.
+    /// The platform's trust roots, and ring.
     fn default() -> Client {
         Client::new(Trust::default())
     }

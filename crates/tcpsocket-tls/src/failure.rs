@@ -12,8 +12,8 @@ use crate::x509::{self, AltName, Certificate};
 
 /// TLS with `host` failed. The cause is the error's [`source`](std::error::Error::source).
 ///
-/// The names of certificates are about the certificates that `host` showed, as they were judged here. An alert by which `host`
-/// refuses a certificate of ours is a `SecurityError`, like most alerts, unless it wants one and there is none.
+/// The names about certificates concern the certificates of `host`, as judged here. If `host` refuses a client certificate,
+/// its alert is a `SecurityError`, like most alerts; only a missing client certificate has a name of its own.
 ///
 /// Every name begins with `Security` (ERR-8), but for one: `close_notify` in the middle of the handshake is the end of the
 /// connection, a `NetworkInterruptError`.
@@ -93,7 +93,7 @@ fn certificate(why: &CertificateError) -> ErrorName {
     }
 }
 
-/// What webpki says and rustls has no variant for. The others are here for verifiers that wrap webpki themselves.
+/// webpki's errors without a variant in rustls. The rest is for verifiers that wrap webpki themselves.
 #[allow(deprecated)]
 fn chain(why: &webpki::Error) -> ErrorName {
     use webpki::Error as Chain;
@@ -132,13 +132,13 @@ fn is_key_usage_of_the_platform(why: &dyn std::error::Error) -> bool {
     cfg!(feature = "platform-verifier") && why.to_string() == "certificate had invalid extensions"
 }
 
-/// When it was that TLS failed.
+/// When TLS failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum During {
     Handshake,
     /// After it, in the middle of the stream.
     Stream,
-    /// Nobody told.
+    /// Not known.
     Unknown,
 }
 
@@ -158,7 +158,7 @@ pub(crate) fn failed(
     Error::with_source(name(&cause), said.message(&cause), cause)
 }
 
-/// What happened, in which certificate, and what can be done about it. Never the words of a library: those are the source's.
+/// Words for people: what happened, in which certificate, and what to do about it. Library messages stay in the source.
 struct Said<'a> {
     host: &'a Host,
     during: During,
@@ -174,14 +174,14 @@ impl Said<'_> {
         match cause {
             Tls::InvalidCertificate(why) => self.certificate(why),
             Tls::InvalidCertRevocationList(why) => format!(
-                "the list of revoked certificates that was given for {host} cannot be used: {}",
+                "the list of revoked certificates for {host} cannot be used: {}",
                 revocation_list(why)
             ),
             Tls::NoCertificatesPresented => {
                 format!("{host} showed no certificate; a server needs one")
             }
             Tls::AlertReceived(Alert::NoCertificate | Alert::CertificateRequired) => {
-                format!("{host} wants a certificate from this side, and there is none to show")
+                format!("{host} asks for a client certificate, and there is none")
             }
             Tls::AlertReceived(Alert::NoApplicationProtocol) => {
                 format!("{host} speaks none of the protocols that were offered by ALPN")
@@ -190,7 +190,7 @@ impl Said<'_> {
                 format!("{host} ended the connection during the TLS handshake")
             }
             _ if name(cause) == ErrorName::SecurityUnsupportedTlsVersion => {
-                format!("{host} speaks no version of TLS that is accepted here (1.2 and 1.3)")
+                format!("{host} speaks none of the TLS versions accepted here (1.2 and 1.3)")
             }
             Tls::AlertReceived(alert) => {
                 format!("{host} ended TLS with the alert {}", alerted(*alert))
@@ -200,14 +200,14 @@ impl Said<'_> {
                 self.broke("it sent a record that is longer than TLS allows")
             }
             Tls::InappropriateMessage { .. } | Tls::InappropriateHandshakeMessage { .. } => {
-                self.broke("it sent a message that has no place there")
+                self.broke("it sent a message in the wrong place")
             }
             Tls::DecryptError => format!(
                 "what {host} sent cannot be decrypted: it was changed on the way, or the two sides do not have the same keys"
             ),
             Tls::PeerIncompatible(why) => {
                 format!(
-                    "{host} and this side have no way of TLS in common: {}",
+                    "{host} and this side have no TLS parameters in common: {}",
                     incompatible(why)
                 )
             }
@@ -218,9 +218,9 @@ impl Said<'_> {
             Tls::FailedToGetCurrentTime => format!(
                 "the clock of this machine cannot be read, so the certificate of {host} cannot be judged"
             ),
-            Tls::FailedToGetRandomBytes => format!(
-                "this machine gives no random bytes, without which there is no TLS with {host}"
-            ),
+            Tls::FailedToGetRandomBytes => {
+                format!("TLS with {host} needs random bytes, and this machine gives none")
+            }
             Tls::UnsupportedNameType => {
                 format!(
                     "the certificate of {host} cannot be judged: the verifier knows no names of this kind"
@@ -247,7 +247,7 @@ impl Said<'_> {
     }
 
     fn broke(&self, how: &str) -> String {
-        format!("{} does not keep to the rules of TLS: {how}", self.host)
+        format!("{} breaks the rules of TLS: {how}", self.host)
     }
 
     fn invalid_message(&self, why: InvalidMessage) -> String {
@@ -272,7 +272,7 @@ impl Said<'_> {
                 self.broke("it sent the same extension twice in one message")
             }
             InvalidMessage::UnsupportedCompression => {
-                self.broke("it wants compression, which is not done")
+                self.broke("it wants compression, which is not supported")
             }
             InvalidMessage::UnknownHelloRetryRequestExtension
             | InvalidMessage::UnknownCertificateExtension => {
@@ -284,7 +284,7 @@ impl Said<'_> {
 
     // ----- certificates
 
-    /// The certificate of which this is true, or without evidence all of which it may be.
+    /// The certificate that satisfies `holds`, or without evidence all that may.
     fn which(&self, holds: impl Fn(&Certificate<'_>) -> bool) -> String {
         let host = self.host;
         match self
@@ -436,8 +436,8 @@ impl Said<'_> {
         });
         let Some((chain, at, top)) = known else {
             return format!(
-                "the certificate of {host} was issued by nobody who is trusted here; if it is self-signed or comes from a private \
-                 authority, that has to be among what is trusted"
+                "the certificate of {host} has no trusted issuer; if it is self-signed or comes from a private authority, add that \
+                 to the trust roots"
             );
         };
         match (at, top.signs_itself()) {
@@ -845,7 +845,7 @@ fn alerted(alert: AlertDescription) -> String {
         Alert::CertificateRequired => ("certificate_required", ""),
         Alert::NoApplicationProtocol => ("no_application_protocol", ""),
         Alert::EncryptedClientHelloRequired => ("ech_required", ""),
-        _ => ("of nobody's list", ""),
+        _ => ("unknown", ""),
     };
     let number = u8::from(alert);
     match means {
@@ -868,7 +868,7 @@ fn incompatible(why: &PeerIncompatible) -> &'static str {
         Peer::EcPointsExtensionRequired
         | Peer::NoEcPointFormatsInCommon
         | Peer::UncompressedEcPointsRequired => "no form of points on curves",
-        Peer::NullCompressionRequired => "it wants compression, which is not done",
+        Peer::NullCompressionRequired => "it wants compression, which is not supported",
         Peer::ExtendedMasterSecretExtensionRequired => {
             "it cannot do the extended master secret (RFC 7627), which is required"
         }
@@ -935,7 +935,7 @@ fn misbehaved(why: &PeerMisbehaved) -> &'static str {
         | Peer::ResumptionOfferedWithVariedCipherSuite
         | Peer::ResumptionOfferedWithVariedEms
         | Peer::ResumptionOfferedWithIncompatibleCipherSuite => {
-            "it resumed a session otherwise than that was begun"
+            "it resumed a session with other parameters than it began with"
         }
         _ => "its handshake makes no sense",
     }

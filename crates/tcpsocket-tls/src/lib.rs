@@ -1,4 +1,4 @@
-//! TLS without I/O; the page below is the README.
+//! TLS without I/O. The page below is the README.
 #![doc = include_str!("../README.md")]
 
 mod chain;

@@ -1,21 +1,21 @@
-//! Certificates from a PEM text, as tools and people write it (RFC 7468).
+//! Certificates from PEM text (RFC 7468), in the variants that tools and people write.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 
 use crate::x509;
 
-/// What stands between the dashes, and what a section holds.
+/// The label of a certificate's section.
 const CERTIFICATE: &str = "CERTIFICATE";
-/// As old tools wrote it.
+/// The label of old tools.
 const X509: &str = "X509 CERTIFICATE";
-/// As `openssl x509 -trustout` writes it: a certificate, and OpenSSL's settings for it.
+/// The label of `openssl x509 -trustout`: a certificate with OpenSSL's trust settings.
 const TRUSTED: &str = "TRUSTED CERTIFICATE";
 
-/// All certificates in the text. `Err` says what is wrong with it, to go on behind "the PEM text that was given".
+/// All certificates in the text. `Err` is the rest of a sentence that begins with "the PEM text".
 pub(crate) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = match text {
-        // The byte order mark of editors.
+        // A byte order mark, as some editors write it.
         [0xef, 0xbb, 0xbf, text @ ..] => text,
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
             return Err("is UTF-16; save it as ASCII or UTF-8".into());
@@ -53,13 +53,13 @@ pub(crate) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
 
 struct Section {
     label: String,
-    /// As a person counts certificates.
+    /// Counts from 1, for messages.
     number: usize,
     body: Vec<u8>,
 }
 
 impl Section {
-    /// `None` if it is something else than a certificate.
+    /// `None` for anything but a certificate.
     fn certificate(self) -> Result<Option<CertificateDer<'static>>, String> {
         let number = self.number;
         if ![CERTIFICATE, X509, TRUSTED].contains(&self.label.as_str()) {
@@ -110,7 +110,7 @@ fn marker(line: &[u8], begins: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(label).into_owned())
 }
 
-/// What somebody may have given instead.
+/// A guess at what the text is instead.
 fn hint(text: &[u8]) -> &'static str {
     let has = |words: &[u8]| text.windows(words.len()).any(|it| it == words);
     match text {

@@ -15,20 +15,20 @@ use crate::chain::Evidence;
 use crate::failure::{self, During};
 use crate::verifier;
 
-/// The most bytes that one [`Incoming::Data`] holds: 256 KiB.
+/// The maximum size of one [`Incoming::Data`]: 256 KiB.
 pub const MAX_DATA: usize = 256 * 1024;
-/// The most bytes of plaintext that are encrypted at once: 64 KiB, four records.
+/// The most plaintext to encrypt at once: 64 KiB, four records.
 pub const MAX_WRITE: usize = 64 * 1024;
-/// The same under TLS 1.2: 16 KiB, one record, so that a record that could not be made is noticed.
+/// The same under TLS 1.2: 16 KiB, one record, so that a failure to encrypt a record is noticed.
 const MAX_WRITE_TLS12: usize = 16 * 1024;
 /// Up to this size data is copied out rather than keep a larger buffer alive.
 const SMALL: usize = 16 * 1024;
-/// What a byte of ciphertext that carries no plaintext costs more than one that does.
+/// The extra cost of a byte of ciphertext without plaintext.
 const IDLE_WEIGHT: usize = 512;
 /// Slices of one gathered write.
 const SLICES: usize = 64;
 
-/// What comes in next, as [`Session::next_incoming`] tells.
+/// The next input, as [`Session::next_incoming`] returns it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Incoming {
@@ -36,26 +36,26 @@ pub enum Incoming {
     Dry,
     /// Plaintext, 1 byte to [`MAX_DATA`].
     Data(Bytes),
-    /// The peer's stream ended. `clean` if it had said so by `close_notify`; otherwise it may have been cut off by somebody else.
+    /// The peer's stream ended. `clean` if the peer sent `close_notify`; otherwise somebody else may have cut it off.
     Ended {
-        /// Whether `close_notify` had come, or had been sent, so that nothing more was awaited.
+        /// Whether a `close_notify` had been received or sent, so that no more input was expected.
         clean: bool,
     },
-    /// TLS failed, or the connection ended during the handshake. What [`Session::write_tls`] still has is the alert that says so
-    /// to the peer.
+    /// TLS failed, or the connection ended during the handshake. [`Session::write_tls`] may still hold an alert for the peer.
     Failed(Error),
 }
 
-/// One TLS session of a client, without I/O, clock or lock: ciphertext goes in and comes out, and plaintext too.
+/// A client's TLS session, without I/O, clock or lock: ciphertext and plaintext go in and come out.
 ///
-/// Its driver reads from the connection and hands over what came ([`read_tls`](Session::read_tls),
-/// [`read_eof`](Session::read_eof)); asks what that means ([`next_incoming`](Session::next_incoming), [`is_handshaking`](Session::is_handshaking)); and writes to the
-/// connection while [`wants_write`](Session::wants_write) says so. Nothing here blocks or waits.
+/// Its driver reads from the connection and hands over the bytes ([`read_tls`](Session::read_tls),
+/// [`read_eof`](Session::read_eof)), asks for their meaning ([`next_incoming`](Session::next_incoming),
+/// [`is_handshaking`](Session::is_handshaking)), and writes to the connection while [`wants_write`](Session::wants_write) is
+/// true. Nothing here blocks or waits.
 ///
-/// **Bounds.** Plaintext held is never more than the ciphertext handed over since the last [`Incoming::Dry`]: a driver that reads again
-/// only then holds one read at most, beside one unfinished record. Ciphertext held is what became of one
-/// [`write_plaintext`](Session::write_plaintext), beside handshake messages and alerts. An idle session keeps about 9 KiB,
-/// 4 of them a buffer of rustls.
+/// **Bounds.** A session never holds more plaintext than the ciphertext handed over since the last [`Incoming::Dry`]. So a
+/// driver that reads again only after `Dry` holds at most one read, plus one unfinished record. The ciphertext is that of
+/// one [`write_plaintext`](Session::write_plaintext), plus handshake messages and alerts. An idle session takes about 9 KiB,
+/// 4 of them a rustls buffer.
 ///
 /// ```
 /// use std::io::IoSlice;
@@ -84,13 +84,13 @@ pub struct Session {
     conn: ClientConnection,
     host: Host,
     plain: BytesMut,
-    /// How input ended. What is in `plain` came before that.
+    /// How input ended. The bytes in `plain` came before.
     end: Option<End>,
     /// The peer's `close_notify` has come.
     peer_closed: bool,
     /// Ours is queued, or was sent.
     closing: bool,
-    /// Plaintext that was taken and whose ciphertext is not all written yet.
+    /// Accepted plaintext with ciphertext still to be written.
     in_flight: usize,
     flushed: usize,
     work: usize,
@@ -122,15 +122,15 @@ impl Session {
 
     // ----- the handshake
 
-    /// Whether the handshake is not done. It stays so when the handshake fails.
+    /// Whether the handshake is incomplete. Stays `true` if the handshake fails.
     ///
-    /// Once false, plaintext can be written; the last message of the handshake may still have to be.
+    /// Once this is `false`, you can write plaintext; the handshake's last message may still be waiting for `write_tls`.
     pub fn is_handshaking(&self) -> bool {
         self.conn.is_handshaking()
     }
 
-    /// What the handshake agreed on; `None` until it is done. The certificates are those that the peer sent, in its order; after a
-    /// resumption, those of the session that was resumed.
+    /// The result of the handshake; `None` until it is complete. The certificates are the peer's, in the peer's order; after
+    /// a resumption, those of the original session.
     pub fn secure(&self) -> Option<Secure> {
         if self.is_handshaking() {
             return None;
@@ -148,10 +148,10 @@ impl Session {
 
     // ----- input
 
-    /// Takes what was read from the connection, all of it, and decrypts what is complete. Ask
-    /// [`next_incoming`](Session::next_incoming) what it was.
+    /// Takes all bytes read from the connection and decrypts the complete records. Ask
+    /// [`next_incoming`](Session::next_incoming) for the result.
     ///
-    /// What comes after an end or a failure, and after [`close_notify`](Session::close_notify), is thrown away.
+    /// Discards all input after an end, a failure, or [`close_notify`](Session::close_notify).
     pub fn read_tls(&mut self, mut bytes: &[u8]) {
         let (all, before) = (bytes.len(), self.plain.len());
         while !bytes.is_empty() && self.end.is_none() && !self.closing {
@@ -197,7 +197,7 @@ impl Session {
         mem::take(&mut self.work)
     }
 
-    /// The connection ended: nothing more will be read from it. During the handshake that is a `NetworkInterruptError`.
+    /// Tells the session that the connection ended. During the handshake that is a `NetworkInterruptError`.
     pub fn read_eof(&mut self) {
         if self.end.is_some() {
             return;
@@ -217,7 +217,7 @@ impl Session {
         });
     }
 
-    /// What comes in next, in order: all plaintext before an end or a failure. Those two are told again by every further call.
+    /// The next input, in order: all plaintext before an end or a failure. Every further call repeats those two.
     pub fn next_incoming(&mut self) -> Incoming {
         match (self.plain.len(), &self.end) {
             (0, None) => Incoming::Dry,
@@ -236,17 +236,17 @@ impl Session {
         }
     }
 
-    /// Whether [`next_incoming`](Session::next_incoming) has something else to tell than [`Incoming::Dry`], without anything being read.
+    /// Whether [`next_incoming`](Session::next_incoming) would return anything but [`Incoming::Dry`] now.
     pub fn has_incoming(&self) -> bool {
         !self.plain.is_empty() || self.end.is_some()
     }
 
-    /// Whether the peer has said by `close_notify` that it will send nothing more.
+    /// Whether the peer has sent `close_notify`: it will send nothing more.
     pub fn peer_closed(&self) -> bool {
         self.peer_closed
     }
 
-    /// Moves decrypted plaintext out of rustls, which would keep 16 KiB only. `to_come` bounds what may follow.
+    /// Moves decrypted plaintext out of rustls, which keeps only 16 KiB. `to_come` bounds the bytes that may follow.
     fn collect(&mut self, to_come: usize) {
         let mut reader = self.conn.reader();
         while let Ok(chunk) = reader.fill_buf() {
@@ -264,7 +264,7 @@ impl Session {
 
     fn fail(&mut self, cause: rustls::Error, evidence: Option<&Evidence>) {
         match cause {
-            // Those that rustls finds while it joins the parts of a message, and tells nobody.
+            // Faults that rustls finds while it joins the parts of a message; it sends no alert for them.
             rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
                 self.tell(AlertDescription::DecodeError);
             }
@@ -286,7 +286,7 @@ impl Session {
         }
     }
 
-    /// rustls takes no more: its buffer is full before the message in it is complete. All else it reads from memory.
+    /// rustls takes no more: its buffer is full before a message is complete. Nothing else can fail here, as it reads from memory.
     fn fail_unread(&mut self, cause: io::Error) {
         self.tell(AlertDescription::DecodeError);
         let message = failure::too_large(&self.host, self.during());
@@ -320,11 +320,11 @@ impl Session {
         self.conn.wants_write() || !self.alert.is_empty()
     }
 
-    /// Writes ciphertext, by one call of `write_vectored` at most. Returns how many bytes were taken; 0 if there are none.
+    /// Writes ciphertext with at most one call of `write_vectored`. Returns the number of bytes written; 0 if there are none.
     ///
     /// # Errors
     ///
-    /// What `connection` answers, `WouldBlock` included; nothing is lost by it.
+    /// Those of `connection`, `WouldBlock` included. No bytes are lost.
     pub fn write_tls(&mut self, connection: &mut dyn Write) -> io::Result<usize> {
         let written = match self.alert.is_empty() {
             true => self.conn.write_tls(connection)?,
@@ -340,14 +340,16 @@ impl Session {
         Ok(written)
     }
 
-    /// Encrypts plaintext, [`MAX_WRITE`] bytes at most (16 KiB under TLS 1.2), gathered into as few records as it takes. Returns how many bytes were taken: none during the
-    /// handshake, after [`close_notify`](Session::close_notify), and while [`wants_write`](Session::wants_write).
+    /// Encrypts at most [`MAX_WRITE`] bytes of plaintext (16 KiB under TLS 1.2), gathered into as few records as possible.
+    /// Returns the number of bytes taken: 0 during the handshake, after [`close_notify`](Session::close_notify), and while
+    /// [`wants_write`](Session::wants_write) is true.
     ///
-    /// Bytes that were taken count as buffered until [`take_flushed`](Session::take_flushed) tells.
+    /// Bytes taken count as buffered until [`take_flushed`](Session::take_flushed) reports them.
     ///
     /// # Errors
     ///
-    /// What the session failed by, even if it was not told yet because plaintext came before it. Nothing is taken then.
+    /// The session's failure, even if plaintext still comes before it in [`next_incoming`](Session::next_incoming). Nothing
+    /// is taken then.
     pub fn write_plaintext(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Error> {
         if let Some(End::Failed(error)) = &self.end {
             return Err(error.clone());
@@ -423,13 +425,13 @@ impl Session {
             && first.0 == Some(ALERT)
     }
 
-    /// Takes the count of plaintext bytes that are encrypted and written, all of their ciphertext, since the last call.
+    /// Takes the number of plaintext bytes whose ciphertext has been fully written since the last call.
     pub fn take_flushed(&mut self) -> usize {
         mem::take(&mut self.flushed)
     }
 
-    /// Queues `close_notify`, once, behind what was written: nothing more will be. To be written before the connection's own end
-    /// (`shutdown(Write)`). From here on input is not looked at any more.
+    /// Queues `close_notify`, once, after all written plaintext; no more can be written. Write it out before you end the
+    /// connection (`shutdown(Write)`). From here on the session ignores input.
     pub fn close_notify(&mut self) {
         if !self.closing {
             self.closing = true;

@@ -1,4 +1,4 @@
-//! Whose certificates are believed.
+//! Trust roots.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,16 +13,15 @@ use crate::pem;
 use crate::verifier::{Judge, Verifier};
 use crate::x509::Certificate;
 
-/// Whose certificates are believed: a store of root certificates, and those that are added to it.
+/// Trust roots: a store of root certificates, and your own additions.
 ///
-/// A certificate that is added is trusted in two ways. **Itself**: a server that shows just this one, byte for byte, and has its
-/// key, is accepted if host, dates and usages are right, whoever issued it, as `openssl req -x509` makes them (TLS-28). **As an
-/// authority**, for the certificates that it issues, if it says that it is one: `basicConstraints` with CA:TRUE, or an X.509 of
-/// version 1, and no `keyUsage` that forbids it (TLS-29).
+/// An added certificate is trusted in two ways. **Itself**: a server that presents this very certificate, byte for byte, and
+/// has its key, is accepted if host, dates and usages are right, whoever issued it. That covers certificates made by
+/// `openssl req -x509` (TLS-28). **As an authority** for the certificates it issues, if it says that it is one: by
+/// `basicConstraints` with CA:TRUE or X.509 version 1, and without a `keyUsage` that forbids it (TLS-29).
 ///
-/// Making one reads nothing; a [`Client`](crate::Client) loads the store before its first session. A store that cannot be
-/// loaded, or is empty, is an error then. It never counts as one that believes nobody, and never as one that believes
-/// everybody.
+/// Creating a `Trust` reads nothing; a [`Client`](crate::Client) loads the store before its first session. Then a store that
+/// cannot be loaded, or is empty, is an error. It never means "trust nobody", and never "trust everybody".
 ///
 /// ```
 /// use tcpsocket_tls::Trust;
@@ -40,9 +39,10 @@ pub struct Trust {
     exactly: Vec<CertificateDer<'static>>,
 }
 
-/// What rustls's store of sessions is made for: 8 tickets of TLS 1.3 for each of 16 hosts, and a session of TLS 1.2.
+/// The size of rustls's session store: for each of 16 hosts, 8 TLS 1.3 tickets and one TLS 1.2 session.
 ///
-/// A server chooses how large its tickets and its certificates are, up to 64 KiB each, so this bounds what servers make a client keep.
+/// Servers choose the size of their tickets and certificates, up to 64 KiB each, so this bounds the memory they can make a
+/// client use.
 const TICKETS: usize = 128;
 
 #[derive(Clone, Copy, Debug)]
@@ -58,33 +58,33 @@ enum Store {
 impl Trust {
     /// The root certificates of the operating system, read by `rustls-native-certs` and judged by webpki.
     ///
-    /// If the environment has `SSL_CERT_FILE` or `SSL_CERT_DIR`, those are read instead of the system's. Certificates of the
-    /// store that cannot be read are left out, as long as one can.
+    /// If the environment sets `SSL_CERT_FILE` or `SSL_CERT_DIR`, those are read in place of the system's. Unreadable
+    /// certificates are skipped, as long as at least one is readable.
     pub fn platform() -> Trust {
         Store::Platform.into()
     }
 
-    /// The verifier of the operating system, by `rustls-platform-verifier`: on Windows, macOS, iOS and Android the system itself
-    /// judges, with what its administrator has set and, where it does so, with revocation. Elsewhere this is
-    /// [`platform`](Trust::platform).
+    /// The operating system's own verifier, by `rustls-platform-verifier`. On Windows, macOS, iOS and Android the system
+    /// itself judges, with its administrator's settings and, where the system supports it, revocation. Elsewhere this is the
+    /// same as [`platform`](Trust::platform).
     #[cfg(feature = "platform-verifier")]
     pub fn platform_verifier() -> Trust {
         Store::PlatformVerifier.into()
     }
 
-    /// Mozilla's root certificates as they were when `webpki-roots` was built: for places without a store of their own. They
-    /// age with the program.
+    /// Mozilla's root certificates as of the build of `webpki-roots`, for systems without a store. They age with the
+    /// program.
     #[cfg(feature = "webpki-roots")]
     pub fn webpki_roots() -> Trust {
         Store::WebPki.into()
     }
 
-    /// Nobody, until certificates are added: for a private authority, and for tests.
+    /// No trust roots until you add certificates: for private authorities and for tests.
     pub fn nobody() -> Trust {
         Store::Nobody.into()
     }
 
-    /// And these certificates: each itself, and as an authority if it says that it is one.
+    /// Adds these certificates: each is trusted itself, and as an authority if it says that it is one.
     ///
     /// # Errors
     ///
@@ -100,9 +100,9 @@ impl Trust {
         Ok(self)
     }
 
-    /// And just these certificates of servers, none of them as an authority, even if it says that it is one.
+    /// Adds these server certificates, none of them as an authority, even if one says that it is one.
     ///
-    /// The server must show the very certificate. Its host, dates and usages are judged as ever; who issued it is not.
+    /// The server must present this very certificate. Host, dates and usages are checked as always; the issuer is not.
     ///
     /// ```
     /// use tcpsocket_tls::{CertificateDer, Trust};
@@ -125,31 +125,33 @@ impl Trust {
         Ok(self)
     }
 
-    /// The same as [`and`](Trust::and) for the certificates in this PEM text, of which there must be one at least.
+    /// Like [`and`](Trust::and), for the certificates in this PEM text. There must be at least one.
     ///
-    /// Sections called `CERTIFICATE`, `X509 CERTIFICATE` and `TRUSTED CERTIFICATE` are read, others passed over. A byte order mark,
-    /// blanks around lines and text between sections are fine. Of a `TRUSTED CERTIFICATE`, which `openssl x509 -trustout` makes,
-    /// only what OpenSSL's settings say about servers is used: one that is not trusted for those is refused.
+    /// Reads the sections `CERTIFICATE`, `X509 CERTIFICATE` and `TRUSTED CERTIFICATE`, and skips others. A byte order mark,
+    /// blanks around lines and text between sections are fine. A `TRUSTED CERTIFICATE`, made by `openssl x509 -trustout`, is
+    /// refused if OpenSSL's settings do not trust it for servers; other settings are ignored.
     ///
     /// # Errors
     ///
-    /// `InvalidAccessError` if there is none, or one that cannot be read or used.
+    /// `InvalidAccessError` if there is no certificate, or one that cannot be read or used.
     pub fn and_pem(self, pem: &[u8]) -> Result<Trust, Error> {
         match pem::certificates(pem) {
             Ok(certificates) => self.and(certificates),
             Err(why) => Err(Error::new(
                 ErrorName::InvalidAccess,
-                format!("the PEM text that was given {why}"),
+                format!("the PEM text {why}"),
             )),
         }
     }
 
-    /// Loads what is to be believed.
+    /// Loads the trust roots and builds the configuration.
     pub(crate) fn load(&self, provider: Arc<CryptoProvider>) -> Result<ClientConfig, Error> {
         let algorithms = provider.signature_verification_algorithms;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|cause| unusable("no version of TLS can be had", cause))?;
+            .map_err(|cause| {
+                unusable("the cryptographic provider supports no TLS version", cause)
+            })?;
         let judge = match self.store {
             Store::Nobody => self.authorities(RootCertStore::empty())?,
             Store::Platform => self.authorities(platform()?)?,
@@ -182,7 +184,7 @@ impl Trust {
         if store.is_empty() && self.added.is_empty() && self.exactly.is_empty() {
             return Err(Error::new(
                 ErrorName::Security,
-                "nobody is trusted; add root certificates",
+                "there are no trust roots; add root certificates",
             ));
         }
         Ok(Judge::Authorities(Arc::new(store)))
@@ -190,7 +192,7 @@ impl Trust {
 
     fn added_authorities(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
         let says_so = |it: &&CertificateDer<'static>| {
-            // What webpki can read and this crate cannot is not taken for more than it may be.
+            // A certificate that webpki can read and this crate cannot is never an authority.
             Certificate::read(it).is_some_and(|it| it.is_authority())
         };
         self.added.iter().filter(says_so)
@@ -201,7 +203,7 @@ impl Trust {
         use rustls_platform_verifier::Verifier;
 
         let unusable = |cause| unusable("the platform's trust cannot be used", cause);
-        // Made even if certificates are added: with those, it would overlook that the platform's cannot be loaded.
+        // Made even if certificates are added: with extra roots, it would not notice that the platform's cannot be loaded.
         let mut verifier = Verifier::new(provider.clone()).map_err(unusable)?;
         let added: Vec<_> = self.added_authorities().cloned().collect();
         if !added.is_empty() {
@@ -219,12 +221,12 @@ impl Trust {
     }
 }
 
-/// webpki judges, so it has to be able to read it.
+/// webpki judges the certificate later, so it must be able to read it.
 fn readable(certificate: &CertificateDer<'static>, at: usize) -> Result<(), Error> {
     let read = RootCertStore::empty().add(certificate.clone());
     read.map_err(|cause| {
         let message = format!(
-            "certificate {} of those that were given cannot be read: it is no X.509 certificate in DER, or malformed",
+            "certificate {} cannot be read: it is malformed, or not an X.509 certificate in DER",
             at + 1
         );
         Error::with_source(ErrorName::InvalidAccess, message, cause)

@@ -1,4 +1,4 @@
-//! Judges a server's certificates, and keeps what was judged for the message if they are refused.
+//! Judges a server's certificates, and keeps refused ones for the error message.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -17,7 +17,7 @@ use rustls::{
 use crate::chain::Evidence;
 use crate::x509::Certificate;
 
-/// Accepts the certificates that are trusted exactly (TLS-28), and asks `judge` about all others.
+/// Accepts the exactly trusted certificates (TLS-28), and leaves all others to `judge`.
 pub(crate) struct Verifier {
     pub(crate) exactly: Vec<CertificateDer<'static>>,
     pub(crate) judge: Judge,
@@ -33,7 +33,7 @@ pub(crate) enum Judge {
 }
 
 impl Verifier {
-    /// Host, dates and usages of a certificate that is trusted itself; nobody needs to vouch for it.
+    /// Checks host, dates and usages of a certificate that is trusted itself, whoever issued it.
     fn exactly(
         &self,
         shown: &CertificateDer<'_>,
@@ -96,8 +96,8 @@ impl Verifier {
         }
     }
 
-    /// Whether it is trusted itself, and its key may do what a server's does. One that may only sign certificates is an
-    /// authority's, and judged as ever.
+    /// Whether the certificate is trusted itself and its key may sign handshakes. If the key may only sign certificates, it
+    /// is an authority's, and `judge` decides.
     fn is_trusted_itself(&self, shown: &CertificateDer<'_>) -> bool {
         self.exactly.iter().any(|it| it == shown)
             && Certificate::read(shown)
@@ -205,15 +205,15 @@ impl fmt::Debug for Verifier {
     }
 }
 
-// A verifier is shared by all sessions and can only answer with an error of rustls, which has no room for a certificate, and
-// whose variant chooses the alert. So what was refused is left on the thread, for the session that is driven on it.
+// All sessions share a verifier, and it can only answer with a rustls error. That has no room for a certificate, and its
+// variant chooses the alert. So the verifier leaves the evidence on the thread, for the session that runs there.
 
 thread_local! {
-    /// `Some` while somebody wants to know.
+    /// `Some` while a session is watching.
     static KEPT: RefCell<Option<Option<Evidence>>> = const { RefCell::new(None) };
 }
 
-/// Runs a session, and returns what a verifier of ours refused meanwhile.
+/// Runs a session, and returns the evidence of a refusal by a [`Verifier`] meanwhile.
 pub(crate) fn watch<T>(run: impl FnOnce() -> T) -> (T, Option<Evidence>) {
     KEPT.set(Some(None));
     let outcome = run();

@@ -1,11 +1,10 @@
-//! What a rule about addresses has to know.
+//! Canonical addresses, and which of them are public.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-/// An IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`) as IPv4; any other address as it is.
+/// Converts an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`) to IPv4; returns any other address unchanged.
 ///
-/// Every address shown to a [`Gate`](crate::Gate) has gone through this, so that one rule for `127.0.0.0/8` holds for
-/// all its spellings.
+/// A [`Gate`](crate::Gate) sees canonical addresses only, so one rule for `127.0.0.0/8` covers every spelling.
 ///
 /// ```
 /// let mapped = "::ffff:10.0.0.1".parse().unwrap();
@@ -13,46 +12,46 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 /// ```
 pub fn canonical_ip(ip: IpAddr) -> IpAddr {
     match ip {
-        IpAddr::V6(it) => it.to_ipv4_mapped().map_or(ip, IpAddr::V4),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(ip, IpAddr::V4),
         IpAddr::V4(_) => ip,
     }
 }
 
-/// The one spelling of an address and port: [`canonical_ip`], without flow information, and with a zone only where it means something, at
-/// link-local addresses.
+/// The canonical form of a socket address: [`canonical_ip`] and the port, without flow information. Only a link-local
+/// address keeps its zone.
 ///
-/// Every address shown to a [`Gate`](crate::Gate) has gone through this too: a kernel takes `::1` in any zone for `::1`, so a rule that
-/// compares addresses must not be shown a zone there (NAME-12).
+/// A [`Gate`](crate::Gate) sees canonical addresses only: a kernel treats `::1` in any zone as `::1`, so a zone there would
+/// let an address slip past a rule (NAME-12).
 ///
 /// ```
 /// use std::net::SocketAddr;
 /// use tcpsocket::canonical_address;
 ///
-/// let canonical = |it: &str| canonical_address(it.parse().unwrap()).to_string();
+/// let canonical = |text: &str| canonical_address(text.parse().unwrap()).to_string();
 /// assert_eq!(canonical("[::1%7]:80"), "[::1]:80");
 /// assert_eq!(canonical("[fe80::1%7]:80"), "[fe80::1%7]:80");
 /// assert_eq!(canonical("[::ffff:10.0.0.1]:80"), "10.0.0.1:80");
 /// ```
 pub fn canonical_address(at: SocketAddr) -> SocketAddr {
     match at {
-        SocketAddr::V6(it) if it.ip().is_unicast_link_local() => {
-            SocketAddrV6::new(*it.ip(), it.port(), 0, it.scope_id()).into()
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
+            SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into()
         }
-        it => SocketAddr::new(canonical_ip(it.ip()), it.port()),
+        other => SocketAddr::new(canonical_ip(other.ip()), other.port()),
     }
 }
 
-/// Whether an address is one of the public internet: what a program may reach that is to stay out of the host's own network.
+/// Whether an address belongs to the public internet. Use it to keep a program out of the host's own network.
 ///
-/// Not public is everything that IANA keeps for special purposes (RFC 6890 and the registries that it began): this machine (`127.0.0.1`
-/// and `::1`, but also `0.0.0.0` and `::`, which connect to it), private and shared networks, link-local addresses,
-/// multicast, documentation, benchmarks, what is reserved, and IPv6 outside of `2000::/3`. An address that carries an IPv4 address,
-/// mapped (`::ffff:0:0/96`), of NAT64 (`64:ff9b::/96`) or of 6to4 (`2002::/16`), is judged by that.
+/// Every address that IANA reserves for special purposes (RFC 6890 and its registries) is not public: this machine
+/// (`127.0.0.1` and `::1`, but also `0.0.0.0` and `::`, which connect to it), private and shared networks, link-local
+/// addresses, multicast, documentation, benchmarks, reserved blocks, and IPv6 outside `2000::/3`. An address with an IPv4
+/// address inside is judged by the IPv4 address: mapped (`::ffff:0:0/96`), NAT64 (`64:ff9b::/96`), or 6to4 (`2002::/16`).
 ///
 /// ```
 /// use tcpsocket::is_public;
 ///
-/// let public = |it: &str| is_public(it.parse().unwrap());
+/// let public = |text: &str| is_public(text.parse().unwrap());
 /// assert!(public("9.9.9.9") && public("2620:fe::fe"));
 /// assert!(!public("192.168.1.1") && !public("0.0.0.0") && !public("fe80::1"));
 /// assert!(!public("64:ff9b::10.0.0.1") && !public("2002:0a00:0001::1"));
@@ -66,12 +65,12 @@ pub fn is_public(ip: IpAddr) -> bool {
 
 fn is_public_v4(ip: Ipv4Addr) -> bool {
     let special = match ip.octets() {
-        // This network, of which 0.0.0.0 is this machine; private; loopback.
+        // "This network", where 0.0.0.0 is this machine; private; loopback.
         [0 | 10 | 127, ..] => true,
-        // Shared by the customers of a provider (RFC 6598).
+        // Shared among an ISP's customers (RFC 6598).
         [100, 64..=127, ..] => true,
         [169, 254, ..] | [172, 16..=31, ..] | [192, 168, ..] => true,
-        // Protocol assignments, documentation, relays of 6to4 that are no more, benchmarks.
+        // Protocol assignments, documentation, the former 6to4 relays, benchmarks.
         [192, 0, 0 | 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => true,
         [192, 88, 99, _] | [198, 18 | 19, ..] => true,
         // Multicast, reserved, broadcast.
@@ -91,7 +90,7 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
         [0, 0, 0, 0, 0, 0xffff, high, low] => v4(high, low),
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
         [0x2002, high, low, ..] => v4(high, low),
-        // Protocol assignments, Teredo among them; documentation, twice.
+        // Protocol assignments, including Teredo; two documentation blocks.
         [0x2001, 0..=0x01ff | 0x0db8, ..] => false,
         [0x3fff, 0..=0x0fff, ..] => false,
         [first, ..] => first & 0xe000 == 0x2000,
@@ -104,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_edges_of_what_is_not_public() {
-        let public = |it: &str| is_public(it.parse().expect("an address"));
+        let public = |text: &str| is_public(text.parse().expect("an address"));
         for inside in [
             "0.0.0.0",
             "0.255.255.255",

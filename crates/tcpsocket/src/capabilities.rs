@@ -1,8 +1,8 @@
 //! What an implementation offers beyond the core.
 
-/// What an implementation offers. What it does not declare, it answers with `NotSupportedError` at the call (OPT-1).
+/// What an implementation offers. Calls that need an undeclared capability fail at once with `NotSupportedError` (OPT-1).
 ///
-/// The conformance kit reads this too: a declared capability is judged by its cases, an undeclared one by whether it is
+/// The conformance kit reads this too: it runs the cases of a declared capability, and checks that an undeclared one is
 /// refused.
 ///
 /// ```
@@ -17,7 +17,7 @@
 pub struct Capabilities {
     /// `listen_with`: servers.
     pub listen: bool,
-    /// Host names in `open_with`, not addresses only.
+    /// Host names in `open_with`, beside addresses.
     pub names: bool,
     /// [`BinaryType::String`](crate::BinaryType::String), beside `ArrayBuffer`.
     pub string_mode: bool,
@@ -29,11 +29,11 @@ pub struct Capabilities {
     pub resolver: bool,
     /// `use_secure_transport`: TLS from the first byte.
     pub secure: bool,
-    /// `upgrade_to_secure`: TLS on a socket that is open in clear.
+    /// `upgrade_to_secure`: TLS on a socket that is open in the clear.
     pub upgrade: bool,
     /// The option `alpn`.
     pub alpn: bool,
-    /// The option `no_delay`, when it differs from the default.
+    /// The option `no_delay` with a value other than the default.
     pub no_delay: bool,
     /// The option `keep_alive`.
     pub keep_alive: bool,
@@ -44,7 +44,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Nothing beyond opening sockets to addresses in clear and exchanging bytes.
+    /// The core alone: sockets to addresses, in the clear, exchanging bytes.
     pub const NONE: Capabilities = Capabilities {
         listen: false,
         names: false,
@@ -61,9 +61,9 @@ impl Capabilities {
         linger: false,
     };
 
-    /// The undeclared capability that this request would need, by field name, if there is one.
+    /// The field name of the first undeclared capability that this request needs, if any.
     ///
-    /// For implementations and wrappers: ask before anything else is done.
+    /// For implementations and wrappers: check this before doing anything else.
     pub fn missing_for_open(&self, request: &crate::OpenRequest) -> Option<&'static str> {
         let options = request.options();
         let wanted = [

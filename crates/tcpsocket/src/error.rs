@@ -1,15 +1,15 @@
-//! The one error type of the interface, and its names.
+//! The interface's error type and its names.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// What went wrong: a name from a closed set, a message for people, and where there is one, the cause.
+/// What went wrong: a name for programs, a message for people, and the cause, if there is one.
 ///
-/// The names are the original's (clauses ERR-2 and ERR-5 of the specification), so a program can test them as
-/// programs for `navigator.mozTCPSocket` did. Every failure of TLS has a name that begins with `Security`, and no
-/// other name does (ERR-8).
+/// The names are the original's (clauses ERR-2 and ERR-5 of the specification), so a program can test them as programs for
+/// `navigator.mozTCPSocket` did. Later versions may add names. Every TLS failure has a name that begins with `Security`, and
+/// no other name does (ERR-8).
 ///
 /// Cheap to clone: an event, a log and a caller can each keep one.
 ///
@@ -33,12 +33,12 @@ struct Inner {
 }
 
 impl Error {
-    /// An error with this name and a message for people: what was refused or failed, and what to do.
+    /// An error with this name and a message for people: what failed or was refused, and what to do about it.
     pub fn new(name: ErrorName, message: impl Into<String>) -> Error {
         Error::build(name, message.into(), None)
     }
 
-    /// The same, with the cause that [`source`](StdError::source) returns.
+    /// The same, with a cause for [`source`](StdError::source).
     ///
     /// ```
     /// use std::{error::Error as _, io};
@@ -70,17 +70,17 @@ impl Error {
         }
     }
 
-    /// The name, which programs test.
+    /// The name, for programs to test.
     pub fn name(&self) -> ErrorName {
         self.inner.name
     }
 
-    /// The class of the name, for those names that the original classifies (ERR-1).
+    /// The name's class, or `None` if the original gives it none (ERR-1).
     pub fn class(&self) -> Option<ErrorClass> {
         self.inner.name.class()
     }
 
-    /// The message, which people read. Its wording is no part of the interface.
+    /// The message, for people to read. Its wording is not part of the interface.
     pub fn message(&self) -> &str {
         &self.inner.message
     }
@@ -106,12 +106,12 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.source.as_deref().map(|it| it as _)
+        self.inner.source.as_deref().map(|source| source as _)
     }
 }
 
 impl From<Error> for io::Error {
-    /// The kind is the nearest that `std` has; the error itself is inside.
+    /// Chooses the nearest [`io::ErrorKind`] and wraps the error itself.
     fn from(error: Error) -> io::Error {
         io::Error::new(error.name().io_kind(), error)
     }
@@ -119,7 +119,7 @@ impl From<Error> for io::Error {
 
 macro_rules! names {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $kind:ident;)*) => {
-        /// The closed set of error names.
+        /// The error names. Later versions may add some, so match with a `_` arm.
         ///
         /// ```
         /// use tcpsocket::ErrorName;
@@ -137,7 +137,7 @@ macro_rules! names {
             /// Every name, in the order of this page.
             pub const ALL: &'static [ErrorName] = &[$(ErrorName::$variant,)*];
 
-            /// The name as the original spells it.
+            /// The original's spelling.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(ErrorName::$variant => $text,)*
@@ -154,15 +154,15 @@ macro_rules! names {
 }
 
 names! {
-    /// No connection came about: refused, unreachable, no route, no such address (ERR-2).
+    /// The connection could not be established: refused, unreachable, no route, no such address (ERR-2).
     ConnectionRefused = "ConnectionRefusedError", ConnectionRefused;
     /// Nothing answered in time: a connect, a handshake, or a flush after `close()` (ERR-2, LIFE-3).
     NetworkTimeout = "NetworkTimeoutError", TimedOut;
     /// The name is unknown (ERR-2).
     DomainNotFound = "DomainNotFoundError", NotFound;
-    /// The stream ended where the layer above it could not have ended (ERR-2).
+    /// The connection ended too early, for example during a handshake (ERR-2).
     NetworkInterrupt = "NetworkInterruptError", UnexpectedEof;
-    /// Any other failure of the network: a reset, no descriptors, no memory (ERR-2, ERR-4).
+    /// Any other network failure: a reset, no file descriptors left, no memory (ERR-2, ERR-4).
     Network = "NetworkError", ConnectionReset;
 
     /// The certificate is expired or not valid yet (ERR-5).
@@ -171,41 +171,41 @@ names! {
     SecurityRevokedCertificate = "SecurityRevokedCertificateError", InvalidData;
     /// The issuer is unknown or not trusted, the certificate is self-signed, or a CA constraint is violated (ERR-5).
     SecurityUntrustedCertificateIssuer = "SecurityUntrustedCertificateIssuerError", InvalidData;
-    /// The certificate may not be used to authenticate a server (ERR-5).
+    /// The certificate's usages do not include server authentication (ERR-5).
     SecurityInadequateKeyUsage = "SecurityInadequateKeyUsageError", InvalidData;
-    /// The certificate is signed with an algorithm that is not accepted (ERR-5).
+    /// The certificate's signature algorithm is not accepted (ERR-5).
     SecurityCertificateSignatureAlgorithmDisabled = "SecurityCertificateSignatureAlgorithmDisabledError", InvalidData;
-    /// The peer showed no certificate where one is needed (ERR-5).
+    /// A required certificate is missing (ERR-5).
     SecurityNoCertificate = "SecurityNoCertificateError", InvalidData;
     /// The certificate is malformed or was rejected (ERR-5).
     SecurityBadCertificate = "SecurityBadCertificateError", InvalidData;
-    /// The type of the certificate is not supported (ERR-5).
+    /// The certificate's type is not supported (ERR-5).
     SecurityUnsupportedCertificateType = "SecurityUnsupportedCertificateTypeError", InvalidData;
-    /// The two sides have no version of TLS in common (ERR-5).
+    /// The two sides have no TLS version in common (ERR-5).
     SecurityUnsupportedTlsVersion = "SecurityUnsupportedTLSVersionError", InvalidData;
     /// The certificate is for another name (ERR-5).
     SecurityCertificateDomainMismatch = "SecurityCertificateDomainMismatchError", InvalidData;
-    /// Any other failure of TLS: an alert, a bad record, a peer that does not speak it (ERR-5).
+    /// Any other TLS failure: an alert, a bad record, a peer that does not speak TLS (ERR-5).
     Security = "SecurityError", InvalidData;
 
-    /// Policy does not allow it.
+    /// A policy or the operating system forbids it.
     NotAllowed = "NotAllowedError", PermissionDenied;
     /// The call does not fit the socket's state (TX-2, RX-8).
     InvalidState = "InvalidStateError", NotConnected;
-    /// An argument is not acceptable: a host, a port, a backlog (IF-9, IF-11).
+    /// An argument is invalid: a host, a port, a backlog (IF-9, IF-11).
     InvalidAccess = "InvalidAccessError", InvalidInput;
-    /// This implementation does not offer it; see [`Capabilities`](crate::Capabilities).
+    /// This implementation does not support the request; see [`Capabilities`](crate::Capabilities).
     NotSupported = "NotSupportedError", Unsupported;
     /// The port is in use (SRV-14).
     AddressInUse = "AddressInUseError", AddrInUse;
     /// A limit on queued bytes or on sockets is reached; nothing was queued (TX-22).
     QuotaExceeded = "QuotaExceededError", OutOfMemory;
-    /// A string holds a character that is not a byte (TX-19).
+    /// A string contains a character above U+00FF (TX-19).
     Type = "TypeError", InvalidInput;
 }
 
 impl ErrorName {
-    /// Whether this is a failure of TLS. True exactly for the names that begin with `Security` (ERR-8).
+    /// Whether this is a TLS failure: whether the name begins with `Security` (ERR-8).
     pub fn is_security(self) -> bool {
         self.as_str().starts_with("Security")
     }
@@ -244,12 +244,12 @@ impl std::str::FromStr for ErrorName {
     type Err = UnknownErrorName;
 
     fn from_str(text: &str) -> Result<ErrorName, UnknownErrorName> {
-        let found = ErrorName::ALL.iter().find(|it| it.as_str() == text);
+        let found = ErrorName::ALL.iter().find(|name| name.as_str() == text);
         found.copied().ok_or(UnknownErrorName(()))
     }
 }
 
-/// The text is no error name of this interface.
+/// The error of parsing a text that is not an [`ErrorName`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownErrorName(());
 
@@ -267,7 +267,7 @@ impl StdError for UnknownErrorName {}
 pub enum ErrorClass {
     /// The network failed.
     Network,
-    /// TLS failed, and not because of a certificate.
+    /// TLS failed for a reason other than a certificate.
     SecurityProtocol,
     /// A certificate was not accepted.
     SecurityCertificate,

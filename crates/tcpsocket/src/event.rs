@@ -1,4 +1,4 @@
-//! The closed set of events, and what they carry.
+//! Events, and what they carry.
 
 use std::fmt;
 use std::ops::Deref;
@@ -10,25 +10,25 @@ use crate::{BinaryType, Error, TcpSocket};
 
 /// What happens to a socket.
 ///
-/// The grammar of a socket's life (EVT-3): `Open` first (an accepted socket is born open and has none), then `Data`
-/// and `Drain` in any number, then at most one `Error`, then exactly one `Close`, and nothing after it. Nothing comes
-/// between `Error` and `Close`.
+/// They come in this order (EVT-3): `Open` first (an accepted socket is open from the start and has none), then `Data` and
+/// `Drain` any number of times, then at most one `Error`, then exactly one `Close`. Nothing comes between `Error` and
+/// `Close`, and nothing after `Close`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The connection is there, and under TLS the handshake is done: `send` works from now on.
+    /// The connection is established, including the handshake if TLS was requested: `send` works from now on.
     Open,
-    /// Bytes arrived. Chunk boundaries mean nothing (RX-1).
+    /// Bytes arrived. Chunk boundaries carry no meaning (RX-1).
     Data(Data),
-    /// An earlier `send` filled the buffer to the mark, and now everything is with the kernel (TX-6).
+    /// The buffer had reached the mark, and is now empty: the kernel has everything (TX-6).
     Drain,
-    /// The socket failed. It is closed already, and `Close` follows at once.
+    /// The socket failed. It is already closed, and `Close` follows at once.
     Error(Error),
     /// The end, exactly once.
     Close(Close),
 }
 
-/// Received bytes: never empty, at most 256 KiB (RX-5).
+/// Received bytes: at least 1, at most 256 KiB (RX-5).
 ///
 /// Derefs to `[u8]` and clones without copying.
 ///
@@ -59,12 +59,12 @@ impl Data {
         self.bytes
     }
 
-    /// The type that was asked for when the socket was opened.
+    /// The type requested when the socket was opened.
     pub fn binary_type(&self) -> BinaryType {
         self.binary_type
     }
 
-    /// One character for each byte, U+0000 to U+00FF, nothing cut and nothing lost (RX-3, RX-4). The inverse of
+    /// One character for each byte, U+0000 to U+00FF; no byte is lost (RX-3, RX-4). The inverse of
     /// [`send_string`](crate::TcpSocketExt::send_string).
     pub fn to_byte_string(&self) -> String {
         self.bytes.iter().map(|b| char::from(*b)).collect()
@@ -92,7 +92,7 @@ impl From<Data> for Bytes {
 }
 
 impl fmt::Debug for Data {
-    /// The length and the type, not the bytes: what passes through a socket is nobody's log's business.
+    /// The length and the type. The bytes stay out of logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Data")
             .field("len", &self.bytes.len())
@@ -109,7 +109,7 @@ impl fmt::Debug for Data {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Close {
-    /// No error came before, and under TLS the peer said goodbye (`close_notify`) before its stream ended (CL-6).
+    /// There was no error, and under TLS the peer sent `close_notify` before its stream ended (CL-6).
     pub clean: bool,
 }
 
@@ -126,6 +126,6 @@ impl Close {
 pub enum ServerEvent {
     /// A connection was accepted. The socket is open already (SRV-6), and its first turn begins with this event.
     Connect(Arc<dyn TcpSocket>),
-    /// Listening ended by itself; the server is closed, and no event follows (SRV-13).
+    /// The server failed. It is closed, and no event follows (SRV-13).
     Error(Error),
 }

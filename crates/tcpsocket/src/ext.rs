@@ -1,4 +1,4 @@
-//! Conveniences on top of the core traits, for callers. Blanket impls: nobody implements these.
+//! Convenience methods for callers, on top of the core traits. Blanket impls cover every implementation.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,10 +14,10 @@ use crate::{
     starttls,
 };
 
-/// The mark in bytes: a `send` that brings the buffer over it answers `false` (TX-4).
+/// The mark in bytes: `send` returns `false` once the buffer exceeds it (TX-4).
 pub const MARK: u64 = 65_536;
 
-/// Calls on any provider, in the original's shape.
+/// Convenience methods for any provider, in the original's shape.
 pub trait SocketProviderExt: SocketProvider {
     /// `open(host, port, options)`, as in the original: returns at once, in `connecting`.
     ///
@@ -43,8 +43,8 @@ pub trait SocketProviderExt: SocketProvider {
         self.open_with(OpenRequest::new(host, port)?.with_options(options))
     }
 
-    /// `listen(port, options, backlog)`, as in the original, but it waits until the port is bound. For `port`, 0 and -1 choose one;
-    /// for `backlog`, 0 and -1 are the default.
+    /// `listen(port, options, backlog)`, as in the original, except that it waits until the port is bound. `port` 0 or -1
+    /// means any free port; `backlog` 0 or -1 means the default.
     ///
     /// # Errors
     ///
@@ -56,12 +56,12 @@ pub trait SocketProviderExt: SocketProvider {
         backlog: impl Into<i64>,
     ) -> impl Future<Output = Result<Arc<dyn TcpServerSocket>, Error>> + Send {
         let request = ListenRequest::new(port)
-            .and_then(|it| it.backlog(backlog))
-            .map(|it| it.with_options(options));
+            .and_then(|request| request.backlog(backlog))
+            .map(|request| request.with_options(options));
         async move { self.listen_with(request?).await }
     }
 
-    /// Opens and waits for `Open`: the socket that is returned can be sent on.
+    /// Opens a socket and waits for `Open`: the returned socket is ready for `send`.
     ///
     /// Cancel-safe: dropping the future closes the socket.
     ///
@@ -91,12 +91,12 @@ pub trait SocketProviderExt: SocketProvider {
 
 impl<P: SocketProvider + ?Sized> SocketProviderExt for P {}
 
-/// Calls on any socket.
+/// Convenience methods for any socket.
 pub trait TcpSocketExt: TcpSocket {
     /// Waits for the next event; `None` after `Close`.
     ///
-    /// Cancel-safe: no event is lost, and dropping the future while it waits gives its own wait up
-    /// ([`cancel_poll`](TcpSocket::cancel_poll)), and nobody else's. Not polled, it does nothing.
+    /// Cancel-safe: no event is lost. Dropping the future while it waits cancels its own wait
+    /// ([`cancel_poll`](TcpSocket::cancel_poll)) and no other. It does nothing until polled.
     ///
     /// ```
     /// use tcpsocket::{Event, TcpSocket, TcpSocketExt};
@@ -118,7 +118,8 @@ pub trait TcpSocketExt: TcpSocket {
         }
     }
 
-    /// The events as a [`Stream`], which ends after `Close`. Dropping it is as dropping [`next_event`](TcpSocketExt::next_event).
+    /// The events as a [`Stream`] that ends after `Close`. Dropping it has the same effect as dropping
+    /// [`next_event`](TcpSocketExt::next_event).
     fn events(&self) -> Events<'_, Self> {
         Events {
             next: self.next_event(),
@@ -129,7 +130,7 @@ pub trait TcpSocketExt: TcpSocket {
     ///
     /// # Errors
     ///
-    /// `TypeError` if a character is over U+00FF, before anything is queued, and those of [`TcpSocket::send`].
+    /// `TypeError` for a character above U+00FF; nothing is queued then. Otherwise those of [`TcpSocket::send`].
     ///
     /// ```
     /// use tcpsocket::{Error, TcpSocket, TcpSocketExt};
@@ -152,13 +153,13 @@ pub trait TcpSocketExt: TcpSocket {
         self.send(Bytes::from(bytes))
     }
 
-    /// Waits for the end and discards what comes before it: data, too.
+    /// Waits for `Close` and discards all events before it, data included.
     ///
-    /// Cancel-safe. Returns `Close { clean: true }` if the end was taken earlier without an error having been seen here.
+    /// Cancel-safe. Returns `Close { clean: true }` if `Close` was already delivered elsewhere and this call saw no error.
     ///
     /// # Errors
     ///
-    /// The error that ended the socket, if it came while waiting.
+    /// The error that ended the socket, if this call received it.
     fn closed(&self) -> impl Future<Output = Result<Close, Error>> + Send {
         async move {
             let mut failed = None;
@@ -173,16 +174,16 @@ pub trait TcpSocketExt: TcpSocket {
         }
     }
 
-    /// Waits until it is worth sending again: at once while no more than 65536 bytes are buffered, else until
+    /// Waits until the socket has room for more: returns at once while at most 65536 bytes are buffered, otherwise at
     /// [`Event::Drain`].
     ///
-    /// For code that writes more than it reads. It takes events, so no other task may be waiting; data is held back
-    /// meanwhile (as by `suspend`) and delivered afterwards. Cancel-safe.
+    /// For code that writes more than it reads. This call takes events, so no other task may wait for them at the same time.
+    /// It holds data back (as by `suspend`) until it returns. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// The error that ended the socket; `InvalidStateError` if it is not open. The `Close` behind an error is left to the next
-    /// `next_event`.
+    /// The error that ended the socket; `InvalidStateError` if the socket is not open. After an error, the next `next_event`
+    /// still returns `Close`.
     fn writable(&self) -> impl Future<Output = Result<(), Error>> + Send {
         async move {
             let not_open = || Error::new(ErrorName::InvalidState, "the socket is not open");
@@ -206,38 +207,40 @@ pub trait TcpSocketExt: TcpSocket {
         }
     }
 
-    /// Asks a mail server for STARTTLS and begins TLS: from `Ok` on, whatever is sent leaves inside TLS only.
+    /// Asks a mail server for STARTTLS and begins TLS. After `Ok`, everything you send leaves inside TLS only.
     ///
-    /// For a socket that is open in clear, as [`connect`](SocketProviderExt::connect) returns it: nothing sent, nothing read, not
-    /// suspended. It reads the greeting, asks, and calls [`upgrade_to_secure`](TcpSocket::upgrade_to_secure) in the turn in
-    /// which the go-ahead came. The handshake follows by itself (TLS-6): success shows in data, failure in an
-    /// [`Event::Error`] whose name begins with `Security`.
+    /// Call it on a socket that is open in the clear, as [`connect`](SocketProviderExt::connect) returns it: nothing sent,
+    /// nothing read, not suspended. It reads the greeting, sends the request, and calls
+    /// [`upgrade_to_secure`](TcpSocket::upgrade_to_secure) in the turn of the server's go-ahead. The handshake follows by
+    /// itself (TLS-6): data means success, and a failure is an [`Event::Error`] with a name that begins with `Security`.
     ///
-    /// What the server said in clear is forgotten, as the RFCs demand, since it may be anybody's word. Under TLS ask anew:
-    /// `EHLO` in SMTP, `CAPABILITY` in IMAP, `CAPA` in POP3. There is no greeting again.
+    /// Everything the server said in the clear is discarded, as the RFCs demand, because anybody on the way could have
+    /// written it. Ask again under TLS: `EHLO` in SMTP, `CAPABILITY` in IMAP, `CAPA` in POP3. The server does not repeat its
+    /// greeting.
     ///
-    /// Sent in clear are `EHLO [127.0.0.1]` and `STARTTLS`; tagged `CAPABILITY` and `STARTTLS`; or `STLS`; and nothing else. The address is
-    /// the same on every machine, so that nothing of this one leaks; [`starttls_as`](TcpSocketExt::starttls_as) gives another name. Read are at most 128 lines, of 512 bytes each
-    /// (IMAP 8192). There is no limit of time: race this with a timer.
+    /// The call sends nothing in the clear but `EHLO [127.0.0.1]` and `STARTTLS` (SMTP), tagged `CAPABILITY` and `STARTTLS`
+    /// (IMAP), or `STLS` (POP3). That address is the same on every machine, so it reveals nothing about this one;
+    /// [`starttls_as`](TcpSocketExt::starttls_as) sends another name. The call reads at most 128 lines of 512 bytes each
+    /// (IMAP: 8192). It has no time limit: race it with a timer.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future in the middle aborts the socket, [`abort(None)`](TcpSocket::abort), because where the dialogue stood is
-    /// lost. Not polled, it does nothing.
+    /// Not cancel-safe: dropping the future midway aborts the socket ([`abort(None)`](TcpSocket::abort)), because its place
+    /// in the dialogue is lost. It does nothing until polled.
     ///
     /// # Errors
     ///
-    /// After an error the socket is closed, so nobody goes on in clear by accident: it is aborted with the error that is
-    /// returned, unless it was one of the socket itself. Only a socket that is not open, or has TLS already, is left as it
-    /// was, with `InvalidStateError`.
+    /// After an error the socket is closed, so nobody continues in the clear by accident: it is aborted with the returned
+    /// error, unless that error was the socket's own. The one exception is a socket that is not open or already has TLS: it
+    /// stays as it was, and the error is `InvalidStateError`.
     ///
-    /// - `SecurityError` if there is no TLS to be had, or something is wrong on the way there: the server does not offer it or refuses
-    ///   it, says that we are logged in already, or sends in clear what nobody asked for yet (CVE-2011-0411). Somebody on the
-    ///   way could cause each of these, so never answer it by going on without TLS.
-    /// - `NetworkError` if the server turns us away, or speaks another protocol.
+    /// - `SecurityError` if TLS cannot be had: the server does not offer it, refuses it, claims that the client is already
+    ///   logged in, or sends bytes in the clear before they were requested (CVE-2011-0411). Anybody on the way could cause
+    ///   each of these, so never respond by continuing without TLS.
+    /// - `NetworkError` if the server turns the client away, or speaks another protocol.
     /// - `NetworkInterruptError` if the connection ends.
-    /// - Those of [`send`](TcpSocket::send) and [`upgrade_to_secure`](TcpSocket::upgrade_to_secure), `NotSupportedError` where there is no TLS among them,
-    ///   and the error that ended the socket.
+    /// - Those of [`send`](TcpSocket::send) and [`upgrade_to_secure`](TcpSocket::upgrade_to_secure), such as
+    ///   `NotSupportedError` from a provider without TLS, and the error that ended the socket.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -256,12 +259,13 @@ pub trait TcpSocketExt: TcpSocket {
         starttls::starttls(self, protocol, starttls::NAMELESS)
     }
 
-    /// [`starttls`](TcpSocketExt::starttls) with a name for this side, which SMTP says in clear behind `EHLO`: a domain, or an address in
-    /// brackets, of 1 to 255 bytes. Some servers refuse an address. IMAP and POP3 have no use for it.
+    /// [`starttls`](TcpSocketExt::starttls) with a name for this client, which SMTP sends in the clear after `EHLO`: a
+    /// domain, or an address in brackets, of 1 to 255 bytes. Some servers refuse an address. IMAP and POP3 do not use the
+    /// name.
     ///
     /// # Errors
     ///
-    /// `InvalidAccessError` for a name that is neither, which leaves the socket as it was; otherwise as `starttls`.
+    /// `InvalidAccessError` for any other name, which leaves the socket as it was; otherwise as `starttls`.
     ///
     /// ```
     /// use tcpsocket::{Error, StartTls, TcpSocket, TcpSocketExt};
@@ -281,7 +285,7 @@ pub trait TcpSocketExt: TcpSocket {
 
 impl<S: TcpSocket + ?Sized> TcpSocketExt for S {}
 
-/// A `suspend` that is taken back by its drop.
+/// Suspends a socket, and resumes it on drop.
 struct HeldBack<'a, S: TcpSocket + ?Sized>(&'a S);
 
 impl<'a, S: TcpSocket + ?Sized> HeldBack<'a, S> {
@@ -293,21 +297,21 @@ impl<'a, S: TcpSocket + ?Sized> HeldBack<'a, S> {
 
 impl<S: TcpSocket + ?Sized> Drop for HeldBack<'_, S> {
     fn drop(&mut self) {
-        // Fails only if somebody else took our suspend back; there is nothing to undo then.
+        // Fails only if somebody else undid our suspend; there is nothing left to undo then.
         let _ = self.0.resume();
     }
 }
 
-/// The waker by which a future waits: what tells its wait from those of other tasks. Without one it does not wait.
+/// The waker of a waiting future, to tell its wait from those of other tasks. `None` while the future does not wait.
 #[derive(Debug, Default)]
 struct Parked(Option<Waker>);
 
 impl Parked {
-    /// A poll by this context came to this.
+    /// Records the outcome of a poll with this context.
     fn polled<T>(&mut self, polled: &Poll<T>, cx: &Context<'_>) {
         match (polled, &mut self.0) {
             (Poll::Ready(_), parked) => *parked = None,
-            // Of the same task, as a rule; then nothing is cloned.
+            // Usually the same task's waker; then this clones nothing.
             (Poll::Pending, Some(parked)) => parked.clone_from(cx.waker()),
             (Poll::Pending, parked) => *parked = Some(cx.waker().clone()),
         }
@@ -355,12 +359,12 @@ impl<S: TcpSocket + ?Sized> Stream for Events<'_, S> {
     }
 }
 
-/// Calls on any server.
+/// Convenience methods for any server.
 pub trait TcpServerSocketExt: TcpServerSocket {
     /// Waits for the next event; `None` after `close()` and after an error.
     ///
-    /// Cancel-safe: no connection is lost, and dropping the future while it waits gives its own wait up
-    /// ([`cancel_poll`](TcpServerSocket::cancel_poll)), and nobody else's. Not polled, it does nothing.
+    /// Cancel-safe: no connection is lost. Dropping the future while it waits cancels its own wait
+    /// ([`cancel_poll`](TcpServerSocket::cancel_poll)) and no other. It does nothing until polled.
     ///
     /// ```
     /// use tcpsocket::{ServerEvent, TcpServerSocket, TcpServerSocketExt};
@@ -378,7 +382,8 @@ pub trait TcpServerSocketExt: TcpServerSocket {
         }
     }
 
-    /// The events as a [`Stream`]. Dropping it is as dropping [`next_event`](TcpServerSocketExt::next_event).
+    /// The events as a [`Stream`]. Dropping it has the same effect as dropping
+    /// [`next_event`](TcpServerSocketExt::next_event).
     fn events(&self) -> ServerEvents<'_, Self> {
         ServerEvents {
             next: self.next_event(),

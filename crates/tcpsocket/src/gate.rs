@@ -1,4 +1,4 @@
-//! Who decides: gates, the meters they hand out, the control they keep, and resolvers.
+//! Gates, their meters and controls, and resolvers.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -9,18 +9,18 @@ use async_trait::async_trait;
 
 use crate::{Error, Host};
 
-/// Decides what a socket may do, and watches it afterwards. A request carries any number; all must agree.
+/// Decides what a socket may do, and watches it afterwards. A request carries any number of gates, and all must agree.
 ///
-/// The order for `open` (GATE-2): `name` of every gate, before any lookup; one lookup, or none for a literal; all answers,
-/// canonicalised, to `connect` of every gate; then only what every gate returned is dialled. For `listen`: `bind` before
-/// the bind, once more with the real port if the port was automatic, and only then the server listens; then `accept`
-/// for every peer. Nothing is resolved twice, and nothing that can send a packet to an address happens before that
-/// address is admitted.
+/// For `open`, the order is (GATE-2): `name` of every gate, before any lookup; one lookup, or none for a literal; `connect`
+/// of every gate, with all the answers in canonical form; then a dial of those addresses only that every gate returned. For
+/// `listen`: `bind` before the bind, and again with the real port if the port was automatic; only then does the server
+/// listen; then `accept` for every peer. Nothing is resolved twice, and no packet is sent to an address before every gate
+/// has admitted it.
 ///
-/// A gate may take its time, for a human to answer say: its future is dropped by `close()`, and connect timeouts do not
-/// run meanwhile. A refusal is usually an [`Error`] named `NotAllowedError`.
+/// A gate may take its time, for instance to ask a human: `close()` drops its future, and connect timeouts do not run
+/// meanwhile. A refusal is usually an [`Error`] named `NotAllowedError`.
 ///
-/// A gate that lets everything pass but port 25:
+/// A gate that refuses port 25 and admits everything else:
 ///
 /// ```
 /// use std::net::SocketAddr;
@@ -47,55 +47,57 @@ use crate::{Error, Host};
 ///     async fn accept(&self, _local: SocketAddr, _peer: SocketAddr) -> Result<(), Error> {
 ///         Ok(())
 ///     }
-///     fn watch(&self, _it: Weak<dyn Control>) -> Arc<dyn Meter> {
+///     fn watch(&self, _control: Weak<dyn Control>) -> Arc<dyn Meter> {
 ///         Arc::new(NoMeter)
 ///     }
 /// }
 /// ```
 #[async_trait]
 pub trait Gate: Any + Debug + Send + Sync {
-    /// May this host be named at this port? Asked before any lookup.
+    /// May the program open this host and port? Asked before any lookup.
     ///
-    /// What is refused at the first poll is what `open_with` returns; a later refusal arrives as an event (GATE-4).
+    /// A refusal at the first poll becomes the error of `open_with`; a later one arrives as an event (GATE-4).
     async fn name(&self, host: &Host, port: u16) -> Result<(), Error>;
 
-    /// Which of these addresses may be dialled? `all` is every answer of the lookup, or the literal. An address that was not
-    /// in `all` is ignored; an empty answer is a refusal.
+    /// Which of these addresses may be dialled? `all` contains every answer of the lookup, or the literal. Addresses outside
+    /// `all` are ignored; an empty list is a refusal.
     async fn connect(&self, host: &Host, all: &[SocketAddr]) -> Result<Vec<SocketAddr>, Error>;
 
-    /// May a server be bound here? Port 0 is an automatic port; it is asked again with the real one.
+    /// May a server be bound here? Port 0 means an automatic port; the gate is asked again with the real one.
     async fn bind(&self, at: SocketAddr) -> Result<(), Error>;
 
-    /// May this peer be accepted? A refused peer receives no byte and a reset (GATE-8).
+    /// May this peer be accepted? A refused peer receives a reset and no bytes (GATE-8).
     async fn accept(&self, local: SocketAddr, peer: SocketAddr) -> Result<(), Error>;
 
-    /// Called once for every opened socket, accepted socket and server that was not refused at the call, before anything moves and
-    /// before the program has it (GATE-10). The control may be kept for as long as the gate likes; the meter is told what
-    /// moves.
+    /// Called once for every opened socket, accepted socket and server, unless the call itself refused it: before any bytes
+    /// move, and before the program receives the handle (GATE-10). The gate may keep the control as long as it likes. The
+    /// returned meter is told about all bytes that move.
     ///
-    /// What is watched may still be under construction: inside `watch` the `Weak` need not upgrade yet. It does from the
-    /// moment that the program has the socket or server, so a gate that wants to end it at once remembers that, and does it in the
-    /// meter, or as soon as it upgrades.
-    fn watch(&self, it: Weak<dyn Control>) -> Arc<dyn Meter>;
+    /// The socket or server may still be under construction: inside `watch`, the `Weak` need not upgrade yet. It does from
+    /// the moment the program has the handle. A gate that wants to end the socket at once remembers that, and does it from
+    /// the meter, or as soon as the `Weak` upgrades.
+    fn watch(&self, control: Weak<dyn Control>) -> Arc<dyn Meter>;
 }
 
-/// Ends a socket or a server from outside: revocation. Outlives the app's handle.
+/// Ends a socket or a server from outside, to revoke it. Outlives the app's handle.
 pub trait Control: Send + Sync {
-    /// Ends it with this error: what is queued is dropped, the connection is reset, and the app is told `Error(why)`, then
-    /// `Close` (GATE-11). A server stops listening and reports `Error(why)`; sockets that it accepted have a control each.
+    /// Ends the socket with this error: queued bytes are dropped, the connection is reset, and the app receives
+    /// `Error(why)`, then `Close` (GATE-11). A server stops listening and reports `Error(why)`; its accepted sockets each
+    /// have a control of their own.
     fn abort(&self, why: Error);
 }
 
-/// Told, live, what moves through one socket. Its drop is the last report: nothing of the socket is left then.
+/// Counts the bytes of one socket as they move. The drop of the meter is the last report: by then nothing of the socket is
+/// left.
 ///
-/// Called without any lock of the implementation held, from whichever thread moves the bytes, so it should be quick.
+/// The implementation calls it from whichever thread moves the bytes, with no lock held. It should be quick.
 pub trait Meter: Debug + Send + Sync {
-    /// `bytes` are about to be queued by `send`. A quota may refuse: then nothing is queued, and `send` returns the error,
+    /// `send` is about to queue this many bytes. A quota may refuse: then nothing is queued, and `send` returns the error,
     /// which should be a `QuotaExceededError`.
     fn queue(&self, bytes: usize) -> Result<(), Error>;
 
-    /// `written` bytes went to the kernel, `read` bytes came from it and were delivered, `dropped` bytes that had been queued will
-    /// never leave. `queue`d = written + dropped in the end (ACC-1).
+    /// `written` bytes went to the kernel, `read` bytes came from it and were delivered, and `dropped` queued bytes will
+    /// never leave. At the end, all queued bytes have been reported as written or dropped (ACC-1).
     fn moved(&self, written: usize, read: usize, dropped: usize);
 }
 
@@ -111,7 +113,7 @@ impl Meter for NoMeter {
     fn moved(&self, _written: usize, _read: usize, _dropped: usize) {}
 }
 
-/// Finds the addresses of a name.
+/// Looks up the addresses of a name.
 ///
 /// ```
 /// use std::net::SocketAddr;
@@ -133,14 +135,14 @@ impl Meter for NoMeter {
 /// ```
 #[async_trait]
 pub trait Resolver: Debug + Send + Sync + 'static {
-    /// All addresses of `name`, each with `port`, in the order of preference. Never called with a literal, and once per open. An
-    /// answer with another port is a failure: gates have admitted this one (GATE-18).
+    /// Returns all addresses of `name`, each with `port`, the preferred one first. Called once per open, and never for a
+    /// literal. An answer with another port makes the open fail, because the gates admitted this one (GATE-18).
     ///
-    /// Dropping the future gives the lookup up.
+    /// Dropping the future cancels the lookup.
     ///
     /// # Errors
     ///
-    /// `DomainNotFoundError` if the name does not exist or has no address, `NetworkError` or `NetworkTimeoutError` if that could not be
-    /// found out.
+    /// `DomainNotFoundError` if the name does not exist or has no address, `NetworkError` or `NetworkTimeoutError` if the
+    /// lookup itself failed.
     async fn lookup(&self, name: &Host, port: u16) -> Result<Vec<SocketAddr>, Error>;
 }

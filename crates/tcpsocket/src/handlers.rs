@@ -8,8 +8,8 @@ use crate::{
     TcpSocketExt,
 };
 
-/// One slot: a handler, or none. It counts its settings, so that a handler that was taken out to run goes back only if nobody
-/// set or cleared the slot meanwhile.
+/// One slot: a handler, or none. It counts how often it was set or cleared. A handler is taken out to run, and goes back
+/// only if that count has not changed meanwhile.
 struct Slot<F: ?Sized> {
     handler: Option<Box<F>>,
     settings: u64,
@@ -45,7 +45,7 @@ macro_rules! slots {
         }
 
         impl $name {
-            /// Empty slots around this object.
+            /// Creates empty slots for this object.
             pub fn new($object: Arc<dyn $trait>) -> $name {
                 $name {
                     inner: Arc::new($inner {
@@ -68,7 +68,7 @@ macro_rules! slots {
                     self
                 }
 
-                /// Empties the slot; events that find it empty are dropped.
+                /// Clears the slot; its events are dropped from now on.
                 pub fn $clear(&self) -> &$name {
                     let old = lock(&self.inner.$field).set(None);
                     drop(old);
@@ -108,9 +108,9 @@ fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
 slots! {
     /// The handler slots of a socket, for programs in the original's style.
     ///
-    /// Each slot holds one handler or none. Handlers may be set and cleared at any time, from inside a handler too; events that find
-    /// no handler are dropped (IF-15). [`run`](Handlers::run) drives them. Each handler receives the slots, and through
-    /// [`socket`](Handlers::socket) the socket, so a closure need not hold either.
+    /// Each slot holds one handler or none. Set and clear handlers at any time, even from inside a handler; events without a
+    /// handler are dropped (IF-15). [`run`](Handlers::run) drives them. Each handler receives the slots, and with
+    /// [`socket`](Handlers::socket) the socket, so a closure need not capture either.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -119,14 +119,14 @@ slots! {
     /// async fn fetch(socket: Arc<dyn TcpSocket>) {
     ///     let handlers = Handlers::new(socket);
     ///     handlers
-    ///         .on_open(|it| {
+    ///         .on_open(|handlers| {
     ///             // Cannot fail here: the socket is open.
-    ///             let _ = it.socket().send_string("GET / HTTP/1.0\r\n\r\n");
+    ///             let _ = handlers.socket().send_string("GET / HTTP/1.0\r\n\r\n");
     ///         })
-    ///         .on_data(|it, data| {
+    ///         .on_data(|handlers, data| {
     ///             println!("{} bytes", data.len());
-    ///             it.clear_data(); // one chunk is enough
-    ///             it.socket().close();
+    ///             handlers.clear_data(); // one chunk is enough
+    ///             handlers.socket().close();
     ///         })
     ///         .on_error(|_, error| eprintln!("{error}"));
     ///     handlers.run().await;
@@ -146,10 +146,10 @@ slots! {
 }
 
 impl Handlers {
-    /// Delivers events to the handlers until `Close` has been handled.
+    /// Delivers events to the handlers, `Close` being the last.
     ///
-    /// Cancel-safe: dropping the future stops the delivery, and a later `run` goes on. A handler that panics unwinds
-    /// through this future; the socket is not touched by that, and the panicking handler's slot is empty afterwards.
+    /// Cancel-safe: dropping the future stops delivery, and a later `run` continues. A panic in a handler unwinds through
+    /// this future; it leaves the socket as it was and the handler's slot empty.
     pub async fn run(&self) {
         while let Some(event) = self.socket().next_event().await {
             match event {
@@ -164,7 +164,7 @@ impl Handlers {
 }
 
 slots! {
-    /// The handler slots of a server; as [`Handlers`] are for a socket.
+    /// The handler slots of a server, like [`Handlers`] for a socket.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -180,14 +180,14 @@ slots! {
     /// }
     /// ```
     ServerHandlers, ServerHandlersInner, server: TcpServerSocket;
-    /// Sets `onconnect`. A connection that finds the slot empty is closed at once (SRV-9).
+    /// Sets `onconnect`. While the slot is empty, connections are closed at once (SRV-9).
     connect, on_connect, clear_connect, (socket: Arc<dyn TcpSocket>);
     /// Sets `onerror`.
     error, on_error, clear_error, (error: Error);
 }
 
 impl ServerHandlers {
-    /// Delivers events to the handlers until the server is closed. Cancel-safe, as [`Handlers::run`] is.
+    /// Delivers events to the handlers until the server is closed. Cancel-safe, like [`Handlers::run`].
     pub async fn run(&self) {
         while let Some(event) = self.server().next_event().await {
             match event {

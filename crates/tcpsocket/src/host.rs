@@ -1,4 +1,4 @@
-//! A host as the caller names it, parsed once.
+//! A host as the caller wrote it, parsed once.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use crate::{Error, ErrorName, canonical_address, canonical_ip};
 
-/// The host of an [`OpenRequest`](crate::OpenRequest): a name, or the text of an address.
+/// The host of an [`OpenRequest`](crate::OpenRequest): a name, or an address as text.
 ///
-/// Parsed once, so that a name rule, a resolver and TLS all judge the same text. The rules (NAME-1 and following):
-/// ASCII; compared in lower case; one trailing dot removed, and remembered for the lookup; labels of 1 to 63 bytes of letters,
-/// digits, `-` and `_`, at most 253 bytes in all; an IPv6 address without brackets, with a zone only if it is link-local; whatever
-/// ends in a number without being an IPv4 address in four decimal parts is refused, because resolvers disagree about what it
-/// means.
+/// Parsed once, so that name rules, resolvers and TLS all judge the same text. The rules (NAME-1 and following):
+///
+/// - A name is ASCII, of at most 253 bytes in labels of 1 to 63 letters, digits, `-` and `_`. It is compared in lower case.
+///   One trailing dot is removed, and remembered for the lookup.
+/// - An IPv6 address is written without brackets, and has a zone only if it is link-local.
+/// - Anything that ends in a number but is not an IPv4 address of four decimal parts is refused, because resolvers disagree
+///   about its meaning.
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -42,27 +44,27 @@ pub struct Host {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Name {
-        /// Looked up as it is, and nowhere below another name.
+        /// Looked up as it is, without search lists.
         absolute: bool,
     },
     Literal {
         ip: IpAddr,
-        /// Where the zone begins in `canonical`, if there is one.
+        /// The start of the zone in `canonical`, if there is one.
         zone: Option<usize>,
     },
 }
 
 impl Host {
-    /// Parses what the caller wrote.
+    /// Parses a host.
     ///
     /// # Errors
     ///
-    /// `InvalidAccessError` if it is neither an acceptable name nor an address; the message says why.
+    /// `InvalidAccessError` if the text is neither a valid name nor an address; the message says why.
     pub fn parse(given: &str) -> Result<Host, Error> {
         let refuse = |why: &str| {
             Err(Error::new(
                 ErrorName::InvalidAccess,
-                format!("{given:?} is no host: {why}"),
+                format!("{given:?} is not a host: {why}"),
             ))
         };
         if given.is_empty() {
@@ -81,7 +83,7 @@ impl Host {
             };
             let Ok(ip) = address.parse::<Ipv6Addr>() else {
                 return refuse(
-                    "it has a colon but is no IPv6 address; the port is an argument of its own",
+                    "it has a colon but is not an IPv6 address; the port is a separate argument",
                 );
             };
             return match (zone, canonical_ip(IpAddr::V6(ip))) {
@@ -111,9 +113,9 @@ impl Host {
         let last = text.rsplit('.').next().unwrap_or(text);
         let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
         if last.bytes().all(|b| b.is_ascii_digit())
-            || hex.is_some_and(|it| it.bytes().all(|b| b.is_ascii_hexdigit()))
+            || hex.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
         {
-            return refuse("it ends in a number but is no IPv4 address of four decimal parts");
+            return refuse("it ends in a number but is not an IPv4 address of four decimal parts");
         }
         Ok(Host {
             given: given.into(),
@@ -124,8 +126,9 @@ impl Host {
         })
     }
 
-    /// The host that an address is: canonical, its zone as a number. What [`TcpSocket::host`](crate::TcpSocket::host) of an accepted
-    /// socket returns, so that it can be opened (NAME-14).
+    /// Converts an address to a host, in canonical form and with its zone as a number.
+    /// [`TcpSocket::host`](crate::TcpSocket::host) of an accepted socket returns this form, so that a program can open it
+    /// (NAME-14).
     ///
     /// ```
     /// use tcpsocket::Host;
@@ -137,14 +140,14 @@ impl Host {
     /// ```
     pub fn from_address(at: SocketAddr) -> Host {
         match canonical_address(at) {
-            SocketAddr::V6(it) if it.scope_id() != 0 => {
-                Host::from_zoned(None, IpAddr::V6(*it.ip()), &it.scope_id().to_string())
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+                Host::from_zoned(None, IpAddr::V6(*v6.ip()), &v6.scope_id().to_string())
             }
-            it => Host::from_ip(&it.ip().to_string(), it.ip()),
+            other => Host::from_ip(&other.ip().to_string(), other.ip()),
         }
     }
 
-    /// The same host, looked up as an absolute name, as if it had been given with a final dot (NAME-8).
+    /// The same host as an absolute name, as if written with a trailing dot (NAME-8).
     #[must_use]
     pub fn into_absolute(mut self) -> Host {
         if let Kind::Name { absolute } = &mut self.kind {
@@ -173,23 +176,23 @@ impl Host {
         }
     }
 
-    /// The text exactly as the caller gave it; what [`TcpSocket::host`](crate::TcpSocket::host) echoes (IF-8).
+    /// The text exactly as the caller wrote it, and as [`TcpSocket::host`](crate::TcpSocket::host) returns it (IF-8).
     pub fn given(&self) -> &str {
         &self.given
     }
 
-    /// The canonical text: what rules compare, and the name that TLS checks. It has no final dot.
+    /// The canonical text, for rules to compare and for TLS to check. It has no trailing dot.
     pub fn as_str(&self) -> &str {
         &self.canonical
     }
 
-    /// Whether the name is meant from the root, so that a resolver searches for it nowhere else (NAME-7): it was given with a final dot,
-    /// or a guard has asked for that. `false` for an address.
+    /// Whether the name is absolute, so that resolvers apply no search list (NAME-7): it was written with a trailing dot, or
+    /// a guard asked for it. `false` for an address.
     pub fn is_absolute(&self) -> bool {
         matches!(self.kind, Kind::Name { absolute: true })
     }
 
-    /// What is looked up: the canonical text, with a final dot if the name [is absolute](Host::is_absolute).
+    /// The name for the lookup: the canonical text, with a trailing dot if the name [is absolute](Host::is_absolute).
     pub fn lookup_name(&self) -> Cow<'_, str> {
         match self.is_absolute() {
             true => Cow::Owned(format!("{}.", self.canonical)),
@@ -197,7 +200,7 @@ impl Host {
         }
     }
 
-    /// The address, if the host is one; an IPv4 address mapped into IPv6 comes as IPv4. `None` for a name.
+    /// The address, or `None` for a name. An IPv4-mapped IPv6 address is returned as IPv4.
     pub fn literal(&self) -> Option<IpAddr> {
         match self.kind {
             Kind::Name { .. } => None,
@@ -216,21 +219,21 @@ impl Host {
 
 /// Why this address cannot have this zone (NAME-11).
 ///
-/// For a kernel a zone means something with a link-local address only; it ignores others, so that they would be spellings of one
-/// address by which rules are evaded.
+/// Kernels use a zone with link-local addresses only and ignore any other. Those would be extra spellings of one address, to
+/// slip past a rule.
 fn zone_fault(ip: IpAddr, zone: &str) -> Option<&'static str> {
     let local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     let allowed = |b: u8| b.is_ascii_graphic() && b != b'%' && b != b'/';
     if !local {
-        Some("only a link-local address, of fe80::/10, has a zone")
+        Some("only a link-local address (fe80::/10) has a zone")
     } else if zone.is_empty() || !zone.bytes().all(allowed) {
-        Some("the zone after % is not acceptable")
+        Some("the zone after % is empty or has an invalid character")
     } else if zone.starts_with(['+', '-']) {
         Some("a zone has no sign")
     } else if !zone.bytes().all(|b| b.is_ascii_digit()) {
         None
     } else if zone.starts_with('0') || zone.parse::<u32>().is_err() {
-        Some("a zone by number is 1 to 4294967295, without leading zeros")
+        Some("a numeric zone is 1 to 4294967295, without leading zeros")
     } else {
         None
     }

@@ -1,4 +1,4 @@
-//! The runtime-agnostic interface; the page below is the README.
+//! The runtime-agnostic interface. The page below is the README.
 
 #![doc = include_str!("../README.md")]
 

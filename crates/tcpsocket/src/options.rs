@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{BinaryType, Error, ErrorName, Gate, Host, Resolver};
 
-/// Options of a socket that is opened. `Default` is the original's defaults, and the documented ones beyond it.
+/// Options for opening a socket. `Default` uses the original's defaults; options beyond the original document theirs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,17 +23,17 @@ use crate::{BinaryType, Error, ErrorName, Gate, Host, Resolver};
 pub struct SocketOptions {
     /// TLS from the first byte. Default `false` (IF-5).
     pub use_secure_transport: bool,
-    /// How received bytes are meant. Default `String`, as in the original (IF-5).
+    /// The type of received data. Default `String`, as in the original (IF-5).
     pub binary_type: BinaryType,
-    /// Small writes leave at once (`TCP_NODELAY`). Default `true` (OPT-2).
+    /// Send small writes at once (`TCP_NODELAY`). Default `true` (OPT-2).
     pub no_delay: bool,
-    /// How long connecting may take, all addresses together; `None` is the implementation's default of 30 seconds.
-    /// Time that a gate needs to decide does not count (OPT-3).
+    /// The time limit for connecting, over all addresses; `None` is the implementation's default of 30 seconds. A gate's
+    /// time to decide does not count (OPT-3).
     pub connect_timeout: Option<Duration>,
     /// Idle time before the kernel probes the peer (`SO_KEEPALIVE`), in whole seconds. Default off (OPT-4).
     pub keep_alive: Option<Duration>,
-    /// How long a close may take without progress; `None` is 30 seconds (OPT-5). The 5 seconds after a drop are
-    /// shortened by a shorter value, never lengthened.
+    /// The time limit for a close without progress; `None` is 30 seconds (OPT-5). After a drop the limit is this value or 5
+    /// seconds, whichever is shorter.
     pub linger: Option<Duration>,
     /// Protocols to offer by ALPN, the preferred one first. Default none (OPT-6).
     pub alpn: Vec<Vec<u8>>,
@@ -65,31 +65,31 @@ impl SocketOptions {
         self
     }
 
-    /// How received bytes are meant.
-    pub fn binary_type(mut self, it: BinaryType) -> SocketOptions {
-        self.binary_type = it;
+    /// The type of received data.
+    pub fn binary_type(mut self, binary_type: BinaryType) -> SocketOptions {
+        self.binary_type = binary_type;
         self
     }
 
-    /// Whether small writes leave at once.
+    /// Whether to send small writes at once.
     pub fn no_delay(mut self, yes: bool) -> SocketOptions {
         self.no_delay = yes;
         self
     }
 
-    /// How long connecting may take.
+    /// The time limit for connecting.
     pub fn connect_timeout(mut self, limit: Duration) -> SocketOptions {
         self.connect_timeout = Some(limit);
         self
     }
 
-    /// Idle time before the kernel probes the peer; at least a second, and no more than the kernel takes (Linux: 32767 seconds).
+    /// Idle time before the kernel probes the peer: at least a second, at most the kernel's limit (Linux: 32767 seconds).
     pub fn keep_alive(mut self, idle: Duration) -> SocketOptions {
         self.keep_alive = Some(idle);
         self
     }
 
-    /// How long a close may take without progress.
+    /// The time limit for a close without progress.
     pub fn linger(mut self, limit: Duration) -> SocketOptions {
         self.linger = Some(limit);
         self
@@ -105,7 +105,7 @@ impl SocketOptions {
     }
 }
 
-/// Options of a server, applied to every socket that it accepts (SRV-5).
+/// Options of a server and of every socket it accepts (SRV-5).
 ///
 /// ```
 /// use std::net::Ipv4Addr;
@@ -119,7 +119,7 @@ impl SocketOptions {
 pub struct ServerSocketOptions {
     /// As in [`SocketOptions::binary_type`].
     pub binary_type: BinaryType,
-    /// Where to listen; `None` is every interface, IPv6 and IPv4 (SRV-1, OPT-7).
+    /// The address to listen on; `None` means every interface, IPv6 and IPv4 (SRV-1, OPT-7).
     pub address: Option<IpAddr>,
     /// As in [`SocketOptions::no_delay`].
     pub no_delay: bool,
@@ -147,19 +147,19 @@ impl ServerSocketOptions {
         ServerSocketOptions::default()
     }
 
-    /// How received bytes are meant.
-    pub fn binary_type(mut self, it: BinaryType) -> ServerSocketOptions {
-        self.binary_type = it;
+    /// The type of received data.
+    pub fn binary_type(mut self, binary_type: BinaryType) -> ServerSocketOptions {
+        self.binary_type = binary_type;
         self
     }
 
-    /// Where to listen.
+    /// The address to listen on.
     pub fn address(mut self, at: impl Into<IpAddr>) -> ServerSocketOptions {
         self.address = Some(at.into());
         self
     }
 
-    /// Whether small writes leave at once.
+    /// Whether to send small writes at once.
     pub fn no_delay(mut self, yes: bool) -> ServerSocketOptions {
         self.no_delay = yes;
         self
@@ -171,17 +171,17 @@ impl ServerSocketOptions {
         self
     }
 
-    /// How long a close may take without progress.
+    /// The time limit for a close without progress.
     pub fn linger(mut self, limit: Duration) -> ServerSocketOptions {
         self.linger = Some(limit);
         self
     }
 }
 
-/// A request to open a socket: whom to reach, how, and who decides.
+/// A request to open a socket: the host and port, the options, the gates, and perhaps a resolver.
 ///
-/// The host is parsed and the port checked here, so that a request that exists is well formed and every wrapper judges
-/// the same parsed [`Host`].
+/// The constructor parses the host and checks the port. So every request is well formed, and every wrapper judges the same
+/// parsed [`Host`].
 ///
 /// ```
 /// use tcpsocket::{ErrorName, OpenRequest, SocketOptions};
@@ -208,7 +208,7 @@ impl OpenRequest {
     ///
     /// # Errors
     ///
-    /// `InvalidAccessError` for a host that [`Host::parse`] refuses and for a port outside 1 to 65535 (IF-9, IF-10).
+    /// Those of [`Host::parse`], and `InvalidAccessError` for a port outside 1 to 65535 (IF-9, IF-10).
     pub fn new(host: impl AsRef<str>, port: impl Into<i64>) -> Result<OpenRequest, Error> {
         let host = Host::parse(host.as_ref())?;
         let port = port.into();
@@ -222,7 +222,7 @@ impl OpenRequest {
             }),
             _ => Err(Error::new(
                 ErrorName::InvalidAccess,
-                format!("port {port} cannot be opened; ports are 1 to 65535"),
+                format!("cannot open port {port}; ports are 1 to 65535"),
             )),
         }
     }
@@ -233,32 +233,32 @@ impl OpenRequest {
         self
     }
 
-    /// Adds a gate, which is asked after those that are there already. All must agree (GATE-1).
+    /// Adds a gate, to be asked after the others. All must agree (GATE-1).
     pub fn with_gate(mut self, gate: Arc<dyn Gate>) -> OpenRequest {
         self.gates.push(gate);
         self
     }
 
-    /// Drops every gate: for a guard, which does not let its app bring gates of its own.
+    /// Removes every gate. For guards, which take no gates from their apps.
     pub fn without_gates(mut self) -> OpenRequest {
         self.gates.clear();
         self
     }
 
-    /// Uses this resolver for the one lookup, instead of the provider's.
+    /// Uses this resolver for the lookup, in place of the provider's.
     pub fn with_resolver(mut self, resolver: Arc<dyn Resolver>) -> OpenRequest {
         self.resolver = Some(resolver);
         self
     }
 
-    /// Has the name looked up as an absolute one, as if it had been given with a final dot: for a guard, whose rules are about this name and
-    /// not about one that a resolver makes of it (NAME-8).
+    /// Makes the name absolute, as if written with a trailing dot. For guards: their rules are about this name, not about
+    /// one that a search list makes of it (NAME-8).
     pub fn with_absolute_name(mut self) -> OpenRequest {
         self.host = self.host.into_absolute();
         self
     }
 
-    /// Whom to reach.
+    /// The host.
     pub fn host(&self) -> &Host {
         &self.host
     }
@@ -273,12 +273,12 @@ impl OpenRequest {
         &self.options
     }
 
-    /// The gates, in the order in which they are asked.
+    /// The gates, in the order of asking.
     pub fn gates(&self) -> &[Arc<dyn Gate>] {
         &self.gates
     }
 
-    /// The resolver that was set.
+    /// The request's own resolver, if it has one.
     pub fn resolver(&self) -> Option<&Arc<dyn Resolver>> {
         self.resolver.as_ref()
     }
@@ -314,7 +314,7 @@ pub struct ListenRequest {
 }
 
 impl ListenRequest {
-    /// A request with default options. Ports 0 and -1 both mean: choose one (SRV-2).
+    /// A request with default options. Ports 0 and -1 both mean any free port (SRV-2).
     ///
     /// # Errors
     ///
@@ -336,14 +336,14 @@ impl ListenRequest {
             Err(_) => Err(Error::new(
                 ErrorName::InvalidAccess,
                 format!(
-                    "port {given} cannot be listened on; ports are 1 to 65535, 0 or -1 for any"
+                    "cannot listen on port {given}; ports are 1 to 65535, or 0 or -1 for any free one"
                 ),
             )),
         }
     }
 
-    /// How many connections may wait to be accepted; 0 and -1 mean the implementation's default (SRV-4). The
-    /// operating system lowers what is more than it allows.
+    /// How many connections may wait for `accept`; 0 and -1 mean the implementation's default (SRV-4). The operating system
+    /// lowers values above its limit.
     ///
     /// # Errors
     ///
@@ -357,7 +357,7 @@ impl ListenRequest {
                 return Err(Error::new(
                     ErrorName::InvalidAccess,
                     format!(
-                        "a backlog of {given} makes no sense; give 1 or more, 0 or -1 for the default"
+                        "a backlog cannot be {given}; give 1 or more, or 0 or -1 for the default"
                     ),
                 ));
             }
@@ -371,24 +371,24 @@ impl ListenRequest {
         self
     }
 
-    /// Adds a gate, which is asked after those that are there already. All must agree (GATE-1).
+    /// Adds a gate, to be asked after the others. All must agree (GATE-1).
     pub fn with_gate(mut self, gate: Arc<dyn Gate>) -> ListenRequest {
         self.gates.push(gate);
         self
     }
 
-    /// Drops every gate: for a guard, which does not let its app bring gates of its own.
+    /// Removes every gate. For guards, which take no gates from their apps.
     pub fn without_gates(mut self) -> ListenRequest {
         self.gates.clear();
         self
     }
 
-    /// The port, 0 for an automatic one.
+    /// The port; 0 means any free port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The backlog that was asked for, `None` for the implementation's default.
+    /// The requested backlog, or `None` for the implementation's default.
     pub fn backlog_wanted(&self) -> Option<u32> {
         self.backlog
     }
@@ -398,7 +398,7 @@ impl ListenRequest {
         &self.options
     }
 
-    /// The gates, in the order in which they are asked.
+    /// The gates, in the order of asking.
     pub fn gates(&self) -> &[Arc<dyn Gate>] {
         &self.gates
     }

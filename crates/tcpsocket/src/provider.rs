@@ -1,4 +1,4 @@
-//! Where sockets come from.
+//! The provider trait: the source of sockets.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -7,34 +7,34 @@ use async_trait::async_trait;
 
 use crate::{Capabilities, Error, ListenRequest, OpenRequest, TcpServerSocket, TcpSocket};
 
-/// Opens sockets and listens: what was `navigator.mozTCPSocket`.
+/// Opens sockets and listens, as `navigator.mozTCPSocket` did.
 ///
-/// Protocol code takes a `&dyn SocketProvider` and knows nothing of runtimes, policies or the operating system. The
-/// conveniences, `open(host, port, options)` and `listen(port, options, backlog)` among them, are in
+/// Protocol code takes a `&dyn SocketProvider` and knows nothing of runtimes, policies or the operating system. Convenience
+/// methods, such as `open(host, port, options)` and `listen(port, options, backlog)`, are in
 /// [`SocketProviderExt`](crate::SocketProviderExt).
 ///
 /// # For implementers
 ///
-/// Methods added later will have a default that answers `NotSupportedError`. A provider that wraps another should
-/// `#[deny(clippy::missing_trait_methods)]` on its impl, so that such a method cannot slip past it.
+/// Any method added later will have a default that returns `NotSupportedError`. A provider that wraps another should put
+/// `#[deny(clippy::missing_trait_methods)]` on its impl, so that no such method bypasses the wrapper.
 #[async_trait]
 pub trait SocketProvider: Debug + Send + Sync + 'static {
-    /// What this provider offers. The answer never changes.
+    /// This provider's capabilities. They never change.
     fn capabilities(&self) -> Capabilities;
 
-    /// Opens a socket. Returns at once, in `connecting` (IF-4); deciding, resolving and connecting go on behind it, and
-    /// their end is the event `Open` or `Error`.
+    /// Opens a socket. Returns at once, in `connecting` (IF-4). Gates, lookup and connect run in the background and end in
+    /// the event `Open` or `Error`.
     ///
     /// # Errors
     ///
-    /// What is known at the call: `NotSupportedError` for what is not declared (OPT-1), and what a gate's `name` refuses
-    /// without waiting (GATE-4). Then there is no socket and no event.
+    /// Everything known at the call: `NotSupportedError` for an undeclared capability (OPT-1), and a refusal by a gate's
+    /// `name` that answers without waiting (GATE-4). After an error there is no socket and no event.
     fn open_with(&self, request: OpenRequest) -> Result<Arc<dyn TcpSocket>, Error>;
 
-    /// Listens. The server that is returned is bound, its `local_port()` real (SRV-3).
+    /// Listens. The returned server is bound, and its `local_port()` is the real one (SRV-3).
     ///
-    /// With no gate that waits, the future is ready at its first poll. Cancel-safe: dropping it gives up, and nothing stays
-    /// bound.
+    /// Unless a gate waits, the future is ready at its first poll. Cancel-safe: dropping it cancels the attempt and leaves
+    /// nothing bound.
     ///
     /// # Errors
     ///
@@ -42,17 +42,17 @@ pub trait SocketProvider: Debug + Send + Sync + 'static {
     /// failure (SRV-14).
     async fn listen_with(&self, request: ListenRequest) -> Result<Arc<dyn TcpServerSocket>, Error>;
 
-    /// Waits until nothing of this provider flushes or lingers any more (ACT-6). Output is active only as long as the
-    /// process lives, so a program awaits this before it leaves.
+    /// Waits until no socket of this provider has anything left to flush or linger for (ACT-6). Output continues only while
+    /// the process lives, so await this before you exit.
     ///
-    /// Sockets that are closed or dropped are bounded by their lingers. One that is still open, holds bytes, and has a peer that does
-    /// not read, is not: close it first, or give this a deadline.
+    /// Lingers bound the wait for closed and dropped sockets. An open socket with bytes queued for a peer that does not read
+    /// has no such bound: close it first, or give this call a deadline.
     ///
     /// Cancel-safe.
     async fn idle(&self);
 }
 
-/// A shared provider is one, so that what wraps a provider can wrap an `Arc<dyn SocketProvider>`.
+/// A shared provider is itself a provider, so wrappers can wrap an `Arc<dyn SocketProvider>`.
 ///
 /// ```
 /// use std::sync::Arc;

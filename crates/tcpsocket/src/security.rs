@@ -1,10 +1,10 @@
-//! What protects a socket at the moment.
+//! A socket's current protection.
 
 use bytes::Bytes;
 
-/// What protects the bytes of a socket: the answer of [`TcpSocket::security`](crate::TcpSocket::security).
+/// A socket's current protection, as [`TcpSocket::security`](crate::TcpSocket::security) returns it.
 ///
-/// `ssl()` says what was asked for; this says what is.
+/// `ssl()` tells what was requested; this tells what is in effect.
 ///
 /// ```
 /// use tcpsocket::Security;
@@ -14,36 +14,36 @@ use bytes::Bytes;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Security {
-    /// Nothing: what is sent now leaves in clear.
+    /// None: bytes leave in the clear.
     #[default]
     Plain,
-    /// TLS was asked for and is not there yet; what is sent now waits for it.
+    /// TLS was requested, and the handshake is not done. Bytes you send now wait for it.
     Handshaking,
-    /// TLS, with what was agreed.
+    /// TLS, with the result of its handshake.
     Secure(Secure),
 }
 
 impl Security {
-    /// Whether a handshake has succeeded.
+    /// Whether the handshake has succeeded.
     pub fn is_secure(&self) -> bool {
         matches!(self, Security::Secure(_))
     }
 }
 
-/// What a TLS handshake agreed on.
+/// The result of a TLS handshake.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Secure {
     /// The protocol version, as `TLSv1.2` or `TLSv1.3`.
     pub version: String,
-    /// The protocol agreed by ALPN (RFC 7301), if any was.
+    /// The protocol negotiated by ALPN (RFC 7301), if any.
     pub alpn: Option<Bytes>,
-    /// The peer's certificates in DER, the peer's own first.
+    /// The peer's certificate chain in DER, its own certificate first.
     pub peer_chain: Vec<Bytes>,
 }
 
 impl Secure {
-    /// For implementations: what the handshake agreed on.
+    /// For implementations: the result of a handshake.
     pub fn new(version: impl Into<String>, alpn: Option<Bytes>, peer_chain: Vec<Bytes>) -> Secure {
         Secure {
             version: version.into(),

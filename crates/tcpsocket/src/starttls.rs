@@ -1,24 +1,24 @@
-//! STARTTLS for the three mail protocols: everything that is said in clear, up to the handshake.
+//! STARTTLS for the three mail protocols: the whole dialogue in the clear, up to the handshake.
 //!
-//! What the server says before TLS may be anybody's word. So it is read strictly, bounded, used for nothing but the
-//! way to TLS, and forgotten.
+//! Anybody on the way could have written what the server says before TLS. So it is read strictly and within bounds, used for
+//! nothing but the way to TLS, and discarded.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::{Error, ErrorName, Event, ReadyState, Security, TcpSocket, TcpSocketExt};
 
-/// The longest line of SMTP (RFC 5321, 4.5.3.1.5) and of POP3 (RFC 1939, 3), its end included.
+/// The longest line of SMTP (RFC 5321, 4.5.3.1.5) and POP3 (RFC 1939, 3), including its end.
 const LONGEST: usize = 512;
 
-/// The same for IMAP, which leaves it open: what RFC 7162, 4 recommends for the other direction.
+/// The same for IMAP, which sets no limit: RFC 7162, 4 recommends this one for the other direction.
 const LONGEST_IMAP: usize = 8192;
 
-/// How many lines a server may say before TLS.
+/// The most lines a server may send before TLS.
 const LINES: usize = 128;
 
-/// An address literal, as RFC 5321, 4.1.1.1 wants it of a client without a name. It is the same on every machine, so it tells
-/// nothing of this one; `localhost`, which does no more, is refused by servers that want a name with a dot.
+/// An address literal: RFC 5321, 4.1.1.1 demands one of a client without a name. It is the same on every machine, so it
+/// reveals nothing about this one. So would `localhost`, but some servers insist on a name with a dot.
 pub(crate) const NAMELESS: &str = "[127.0.0.1]";
 
 fn is_in_domain(byte: u8) -> bool {
@@ -31,7 +31,7 @@ fn is_in_literal(byte: u8) -> bool {
 
 /// A protocol that can begin TLS on an open connection, for [`starttls`](TcpSocketExt::starttls).
 ///
-/// Its name is how policies and commands spell it.
+/// Policies and commands use its name.
 ///
 /// ```
 /// use tcpsocket::StartTls;
@@ -48,7 +48,7 @@ pub enum StartTls {
     Smtp,
     /// IMAP (RFC 9051, 6.2.1).
     Imap,
-    /// POP3, where the command is `STLS` (RFC 2595, 4).
+    /// POP3, with the command `STLS` (RFC 2595, 4).
     Pop3,
 }
 
@@ -65,12 +65,12 @@ impl StartTls {
         }
     }
 
-    /// Whether [`starttls_as`](TcpSocketExt::starttls_as) takes this name: a domain, or an address in brackets (RFC 5321, 4.1.2), of 1 to
-    /// 255 bytes, with nothing in it that would end the word or the line.
+    /// Checks a name for [`starttls_as`](TcpSocketExt::starttls_as): a domain, or an address in brackets (RFC 5321, 4.1.2),
+    /// of 1 to 255 bytes, without anything that would end the word or the line.
     ///
     /// # Errors
     ///
-    /// `InvalidAccessError` if not.
+    /// `InvalidAccessError` for any other name.
     ///
     /// ```
     /// use tcpsocket::StartTls;
@@ -79,7 +79,9 @@ impl StartTls {
     /// assert!(StartTls::check_name("client.example\r\nQUIT").is_err());
     /// ```
     pub fn check_name(name: &str) -> Result<(), Error> {
-        let literal = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let literal = name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
         let fine = match literal {
             Some(inside) => !inside.is_empty() && inside.bytes().all(is_in_literal),
             None => !name.is_empty() && name.bytes().all(is_in_domain),
@@ -88,7 +90,7 @@ impl StartTls {
             return Ok(());
         }
         let message = format!(
-            "a name for EHLO is a domain or an address in brackets, of 1 to 255 bytes, not {}",
+            "EHLO needs a domain or an address in brackets, of 1 to 255 bytes, not {}",
             quoted(name.as_bytes())
         );
         Err(Error::new(ErrorName::InvalidAccess, message))
@@ -108,10 +110,10 @@ impl FromStr for StartTls {
     ///
     /// `InvalidAccessError` for any other text.
     fn from_str(text: &str) -> Result<StartTls, Error> {
-        let known = StartTls::ALL.iter().find(|it| it.as_str() == text);
+        let known = StartTls::ALL.iter().find(|known| known.as_str() == text);
         known.copied().ok_or_else(|| {
             let message = format!(
-                "STARTTLS is known for smtp, imap and pop3, not for {}",
+                "STARTTLS works with smtp, imap and pop3, not with {}",
                 quoted(text.as_bytes())
             );
             Error::new(ErrorName::InvalidAccess, message)
@@ -127,10 +129,10 @@ where
     StartTls::check_name(name)?;
     let misused = |why: &str| Err(Error::new(ErrorName::InvalidState, why));
     if socket.ready_state() != ReadyState::Open {
-        return misused("STARTTLS needs an open socket, and this one is not");
+        return misused("STARTTLS needs an open socket, and this one is not open");
     }
     if socket.ssl() {
-        return misused("TLS was asked for on this socket already; STARTTLS needs one in clear");
+        return misused("this socket already uses TLS; STARTTLS needs one in the clear");
     }
     let guard = InClear(socket);
     let outcome = upgrade(socket, protocol, name).await;
@@ -141,7 +143,7 @@ where
     outcome
 }
 
-/// A socket on the way to TLS. Its drop ends the socket, so that nobody goes on in clear.
+/// A socket on the way to TLS. Its drop aborts the socket, so that nobody continues in the clear.
 struct InClear<'a, S: TcpSocket + ?Sized>(&'a S);
 
 impl<S: TcpSocket + ?Sized> Drop for InClear<'_, S> {
@@ -165,15 +167,15 @@ where
         StartTls::Imap => imap(&mut talk).await?,
         StartTls::Pop3 => pop3(&mut talk).await?,
     }
-    // Whatever is here already would be taken for the first bytes under TLS (CVE-2011-0411).
+    // Bytes that are already here would pass for the first bytes under TLS (CVE-2011-0411).
     if !talk.received.is_empty() {
         return Err(early());
     }
     socket.upgrade_to_secure()?;
-    // A provider that takes the call and does nothing must not pass for one that encrypts.
+    // A provider that ignores the call must not pass for one that encrypts.
     match socket.security() {
         Security::Plain => Err(insecure(
-            "the socket took the order to begin TLS, and is still in clear",
+            "the socket accepted the upgrade to TLS but is still in the clear",
         )),
         _ => Ok(()),
     }
@@ -206,10 +208,10 @@ fn smtp_refused(command: &str, reply: &Reply) -> Error {
     }
 }
 
-/// A reply of SMTP, of all its lines.
+/// An SMTP reply, all its lines together.
 struct Reply {
     code: [u8; 3],
-    /// Whether a line after the first, which is the server's name, offers STARTTLS.
+    /// Whether any line offers STARTTLS, apart from the first with the server's name.
     starttls: bool,
     last: Vec<u8>,
 }
@@ -237,7 +239,7 @@ async fn pop3<S: TcpSocket + ?Sized>(talk: &mut Talk<'_, S>) -> Result<(), Error
         [b"-ERR", ..] => return Err(turned_away(&greeting)),
         _ => return Err(talk.unexpected(&greeting)),
     }
-    // Without CAPA before it, which would tell no more than the answer does.
+    // No CAPA first: it would tell no more than the answer to STLS.
     talk.say("STLS").await?;
     let answer = talk.line().await?;
     match words(&answer)[..] {
@@ -251,19 +253,19 @@ async fn pop3<S: TcpSocket + ?Sized>(talk: &mut Talk<'_, S>) -> Result<(), Error
 struct Talk<'a, S: TcpSocket + ?Sized> {
     socket: &'a S,
     protocol: StartTls,
-    /// What arrived and was not taken.
+    /// Received bytes not yet taken as lines.
     received: Vec<u8>,
-    /// How many lines may still come.
+    /// The number of lines that may still come.
     lines: usize,
 }
 
 impl<S: TcpSocket + ?Sized> Talk<'_, S> {
-    /// Sends a command, unless something is here already that could be taken for its answer.
+    /// Sends a command, unless received bytes could pass for its answer.
     async fn say(&mut self, command: &str) -> Result<(), Error> {
-        let mut lines = self.received.split(|it| *it == b'\n');
+        let mut lines = self.received.split(|byte| *byte == b'\n');
         let answered = match self.protocol {
             // Untagged lines may come at any time, BYE among them.
-            StartTls::Imap => lines.any(|it| it.first().is_some_and(|it| *it != b'*')),
+            StartTls::Imap => lines.any(|line| line.first().is_some_and(|first| *first != b'*')),
             StartTls::Smtp | StartTls::Pop3 => !self.received.is_empty(),
         };
         if answered {
@@ -272,7 +274,7 @@ impl<S: TcpSocket + ?Sized> Talk<'_, S> {
         self.socket.send_string(&format!("{command}\r\n")).map(drop)
     }
 
-    /// What was said too early: a server of SMTP may say at any time that it has to go (RFC 5321, 3.8), and no more than that.
+    /// The error for bytes that came too early. An SMTP server may announce its shutdown at any time (RFC 5321, 3.8), and nothing else.
     async fn unasked(&mut self) -> Error {
         const GOODBYE: &[u8] = b"421";
         let known = self.received.len().min(GOODBYE.len());
@@ -304,13 +306,13 @@ impl<S: TcpSocket + ?Sized> Talk<'_, S> {
                         "the connection ended before TLS could begin",
                     ));
                 }
-                // Open has come before, and Drain says nothing to those who send a line and wait.
+                // Open came before, and Drain means nothing to a client that sends a line and waits.
                 Some(_) => {}
             }
         }
     }
 
-    /// The first thing that is wrong decides, in the order of the bytes, so it does not matter how the network cut them.
+    /// The first fault in the bytes decides, so the outcome does not depend on how the network cut them.
     fn take_line(&mut self) -> Result<Option<Vec<u8>>, Error> {
         let longest = match self.protocol {
             StartTls::Imap => LONGEST_IMAP,
@@ -360,8 +362,8 @@ impl<S: TcpSocket + ?Sized> Talk<'_, S> {
                 }
                 starttls |= rest
                     .get(1..)
-                    .and_then(|it| words(it).first().copied())
-                    .is_some_and(|it| it.eq_ignore_ascii_case(b"STARTTLS"));
+                    .and_then(|offer| words(offer).first().copied())
+                    .is_some_and(|keyword| keyword.eq_ignore_ascii_case(b"STARTTLS"));
             }
             first = Some(code);
             if !goes_on {
@@ -374,25 +376,25 @@ impl<S: TcpSocket + ?Sized> Talk<'_, S> {
         }
     }
 
-    /// Sends a command and waits for its end. Returns whether the server named STARTTLS among its capabilities meanwhile.
+    /// Sends a command and waits for its completion. Returns whether the server listed STARTTLS as a capability meanwhile.
     async fn imap_command(&mut self, tag: &str, command: &str) -> Result<bool, Error> {
         self.say(&format!("{tag} {command}")).await?;
         let mut starttls = false;
         loop {
             let line = self.line().await?;
             match words(&line)[..] {
-                // A literal would follow, whose bytes are no lines.
+                // A literal would follow, and its bytes are not lines.
                 _ if announces_literal(&line) => return Err(self.unexpected(&line)),
                 [b"*", kind, ..] if kind.eq_ignore_ascii_case(b"BYE") => {
                     return Err(turned_away(&line));
                 }
                 [b"*", kind, ref offers @ ..] if kind.eq_ignore_ascii_case(b"CAPABILITY") => {
-                    let offered = |it: &&[u8]| it.eq_ignore_ascii_case(b"STARTTLS");
+                    let offered = |offer: &&[u8]| offer.eq_ignore_ascii_case(b"STARTTLS");
                     starttls |= offers.iter().any(offered);
                 }
                 [b"*", kind, ..] if kind.eq_ignore_ascii_case(b"PREAUTH") => return Err(preauth()),
                 [b"*", _, ..] => {}
-                [it, status, ..] if it == tag.as_bytes() => {
+                [answered, status, ..] if answered == tag.as_bytes() => {
                     return match status.to_ascii_uppercase().as_slice() {
                         b"OK" => Ok(starttls),
                         b"NO" | b"BAD" => Err(refused(command, &line)),
@@ -411,22 +413,22 @@ impl<S: TcpSocket + ?Sized> Talk<'_, S> {
     fn not_allowed(&self, what: &str) -> Error {
         let protocol = self.protocol.as_str().to_uppercase();
         network(format!(
-            "the server {what}, which {protocol} does not allow here"
+            "the server {what}; {protocol} does not allow that here"
         ))
     }
 }
 
 /// Whether the line ends with `{12}`.
 fn announces_literal(line: &[u8]) -> bool {
-    let inside = line.strip_suffix(b"}").and_then(|it| {
-        let start = it.iter().rposition(|it| *it == b'{')?;
-        it.get(start + 1..)
+    let inside = line.strip_suffix(b"}").and_then(|rest| {
+        let start = rest.iter().rposition(|byte| *byte == b'{')?;
+        rest.get(start + 1..)
     });
-    inside.is_some_and(|it| it.iter().all(u8::is_ascii_digit))
+    inside.is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
 }
 
 fn words(line: &[u8]) -> Vec<&[u8]> {
-    line.split(|it| *it == b' ').collect()
+    line.split(|byte| *byte == b' ').collect()
 }
 
 fn network(message: String) -> Error {
@@ -439,35 +441,39 @@ fn insecure(message: impl Into<String>) -> Error {
 
 fn not_offered() -> Error {
     insecure(
-        "the server does not offer STARTTLS on this port, or somebody on the way has taken the offer out; nothing but the \
-         question was sent in clear",
+        "the server does not offer STARTTLS on this port, or somebody on the way removed the offer; only the request for it was \
+         sent in the clear",
     )
 }
 
-/// STARTTLS is not allowed then, so whoever can put this into the connection could keep TLS away.
+/// PREAUTH rules out STARTTLS, so anybody who can inject it could prevent TLS.
 fn preauth() -> Error {
-    insecure("the server says that we are logged in already (PREAUTH), which leaves no way to TLS")
+    insecure(
+        "the server claims that the client is already logged in (PREAUTH), which rules out TLS",
+    )
 }
 
 fn refused(command: &str, line: &[u8]) -> Error {
     insecure(format!(
-        "the server refuses {command}, so there is no TLS: it said {}",
+        "the server refuses {command}, so TLS is not possible: it said {}",
         quoted(line)
     ))
 }
 
 fn early() -> Error {
-    insecure("bytes in clear came before they were asked for: somebody may have put them there")
+    insecure(
+        "bytes in the clear arrived before they were requested: somebody may have injected them",
+    )
 }
 
 fn turned_away(line: &[u8]) -> Error {
     network(format!(
-        "the server turns us away: it said {}",
+        "the server turned the client away: it said {}",
         quoted(line)
     ))
 }
 
-/// What a server said, for people: short, and with nothing that a terminal would obey.
+/// A server's words, for people: short, and without terminal control characters.
 fn quoted(line: &[u8]) -> String {
     const MOST: usize = 100;
     let text = String::from_utf8_lossy(line);

@@ -1,11 +1,11 @@
-//! The two small enumerations of the original: the state of a socket and the type of its data.
+//! The original's two small enumerations: a socket's state and the type of its data.
 
 use std::fmt;
 
-/// The state of a socket. It only ever moves forward, in this order (ST-1, ST-2).
+/// The state of a socket. It only moves forward, in this order (ST-1, ST-2).
 ///
-/// It is never live: it moves in the caller's own calls (`close`, `abort`) and in the `poll_event` that returns
-/// `Open`, `Error` or `Close` (TURN-5), so that what a program sees does not depend on when the network moved.
+/// It changes in the caller's own calls (`close`, `abort`) and in the `poll_event` that returns `Open`, `Error` or `Close`
+/// (TURN-5), never in between. So a program sees the same whenever the network moves.
 ///
 /// ```
 /// use tcpsocket::ReadyState;
@@ -15,13 +15,13 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReadyState {
-    /// Deciding, resolving, connecting, or shaking hands. Nothing can be sent yet.
+    /// Gates, lookup, connect, or TLS handshake in progress. Nothing can be sent yet.
     Connecting,
     /// Data flows both ways.
     Open,
-    /// `close` was called; what was queued is being flushed and nothing is delivered any more.
+    /// `close` was called: queued bytes are being flushed, and nothing more is delivered.
     Closing,
-    /// The end, permanently.
+    /// Closed for good.
     Closed,
 }
 
@@ -43,10 +43,10 @@ impl fmt::Display for ReadyState {
     }
 }
 
-/// How received bytes are meant to be read (IF-5). Fixed when the socket is opened (IF-7).
+/// The type of received data (IF-5). Fixed when the socket is opened (IF-7).
 ///
-/// In Rust both arrive as the same bytes; [`Data`](crate::Data) carries the type along so that a script host can hand
-/// out an `ArrayBuffer` or a byte string.
+/// In Rust both arrive as the same bytes. [`Data`](crate::Data) carries the type, so that a script host can hand out an
+/// `ArrayBuffer` or a byte string.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BinaryType {
     /// `"string"`, the original's default: one character for each byte (RX-3).

@@ -203,30 +203,38 @@ const TABLE: &[(StartTls, &[&str], Expected)] = &[
     (
         Smtp,
         &[GREETING, "421 shutting down\r\n"],
-        Some((Network, "turns us away")),
+        Some((Network, "turned the client away")),
     ),
     (
         Smtp,
         &[GREETING, OFFER, "421 shutting down\r\n"],
-        Some((Network, "turns us away")),
+        Some((Network, "turned the client away")),
     ),
     (
         Imap,
         &["* OK ready\r\n* BYE shutting down\r\n"],
-        Some((Network, "turns us away")),
+        Some((Network, "turned the client away")),
     ),
-    (Imap, &["* BYE busy\r\n"], Some((Network, "turns us away"))),
+    (
+        Imap,
+        &["* BYE busy\r\n"],
+        Some((Network, "turned the client away")),
+    ),
     (
         Imap,
         &[READY, "* BYE busy\r\n"],
-        Some((Network, "turns us away")),
+        Some((Network, "turned the client away")),
     ),
     (
         Imap,
         &[READY, CAN, "* BYE busy\r\n"],
-        Some((Network, "turns us away")),
+        Some((Network, "turned the client away")),
     ),
-    (Pop3, &["-ERR busy\r\n"], Some((Network, "turns us away"))),
+    (
+        Pop3,
+        &["-ERR busy\r\n"],
+        Some((Network, "turned the client away")),
+    ),
     // Another protocol, or none.
     (Smtp, &[READY], Some((Network, "SMTP does not allow"))),
     (Imap, &[GREETING], Some((Network, "IMAP does not allow"))),

@@ -113,7 +113,7 @@ fn what_comes_before_it_was_asked_for_is_refused() {
                 replies[at] += addition;
                 let socket = Scripted::new(script(*protocol, &replies, whole));
                 let outcome = socket.run(*protocol);
-                outcome.is(ErrorName::Security, "before they were asked for");
+                outcome.is(ErrorName::Security, "before they were requested");
                 assert_eq!(outcome.sent.len(), at, "asked on after {replies:?}");
                 let state = socket.state();
                 let [Some(why)] = &state.aborted[..] else {
@@ -129,7 +129,7 @@ fn what_comes_before_it_was_asked_for_is_refused() {
 fn an_untagged_line_behind_the_go_ahead_is_refused_as_well() {
     let mut replies: Vec<_> = IMAP.iter().map(ToString::to_string).collect();
     replies[2] += "* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n";
-    run(StartTls::Imap, &replies).is(ErrorName::Security, "before they were asked for");
+    run(StartTls::Imap, &replies).is(ErrorName::Security, "before they were requested");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn early_bytes_are_refused_wherever_the_event_with_the_end_of_the_go_ahead_begin
                 false => vec![reply.to_vec()],
             });
             let outcome = Scripted::new(steps).run(*protocol);
-            outcome.is(ErrorName::Security, "before they were asked for");
+            outcome.is(ErrorName::Security, "before they were requested");
         }
     }
 }
@@ -201,7 +201,7 @@ fn a_socket_that_cannot_upgrade_does_not_stay_in_clear() {
     for (protocol, replies) in ALL {
         for (upgrade, name, part) in [
             (Upgrade::IsRefused, ErrorName::NotSupported, "no TLS here"),
-            (Upgrade::Lies, ErrorName::Security, "still in clear"),
+            (Upgrade::Lies, ErrorName::Security, "still in the clear"),
         ] {
             let steps = script(*protocol, replies, whole);
             let socket = Scripted::new(steps).with(|it| it.upgrade = upgrade);
@@ -258,15 +258,15 @@ fn a_goodbye_that_nobody_asked_for_is_no_attack() {
         "421\r\n",
     ] {
         let outcome = run(&[format!("{greeting}{goodbye}")]);
-        outcome.is(ErrorName::Network, "turns us away");
+        outcome.is(ErrorName::Network, "turned the client away");
         let outcome = run(&[greeting.into(), format!("{offer}{goodbye}")]);
-        outcome.is(ErrorName::Network, "turns us away");
+        outcome.is(ErrorName::Network, "turned the client away");
         let outcome = run(&[
             greeting.into(),
             offer.into(),
             format!("220 go ahead\r\n{goodbye}"),
         ]);
-        outcome.is(ErrorName::Security, "before they were asked for");
+        outcome.is(ErrorName::Security, "before they were requested");
     }
     for other in [
         "4210 no\r\n",
@@ -277,7 +277,7 @@ fn a_goodbye_that_nobody_asked_for_is_no_attack() {
         "5",
     ] {
         let outcome = run(&[format!("{greeting}{other}")]);
-        outcome.is(ErrorName::Security, "before they were asked for");
+        outcome.is(ErrorName::Security, "before they were requested");
     }
 }
 
@@ -465,7 +465,7 @@ proptest! {
     #[test]
     fn cuts_change_nothing_but_what_is_early((protocol, replies) in replies(), seed in any::<u64>()) {
         let expected = run(protocol, &replies);
-        let is_early = matches!(&expected.end, End::Refused(_, why) if why.contains("asked for:"));
+        let is_early = matches!(&expected.end, End::Refused(_, why) if why.contains("requested:"));
         prop_assume!(!is_early);
         // So is a goodbye that nobody asked for, and what may become one.
         let rest = |it: &Vec<u8>| it.rsplit(|it| *it == b'\n').next().unwrap().starts_with(b"4");
