@@ -216,7 +216,7 @@ pub struct Report {
     pub local: Option<SocketAddr>,
     /// The other's address in the last connection.
     pub remote: Option<SocketAddr>,
-    /// Bytes received, inside TLS or in clear.
+    /// Bytes received, inside TLS or in the clear.
     pub received: usize,
     /// Bytes written.
     pub written: usize,

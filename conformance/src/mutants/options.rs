@@ -15,7 +15,7 @@ use crate::Capability;
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "what-is-not-declared-is-accepted",
-        repeats: "Gecko, where an option that is not known is ignored: useSSL on a later phone is a socket in clear.",
+        repeats: "Gecko, where an option that is not known is ignored: useSSL on a later phone is a socket in the clear.",
         clauses: &["OPT-1"],
         what: "Nothing is declared, and nothing is refused.",
         caught_by: &[

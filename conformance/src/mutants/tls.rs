@@ -120,7 +120,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-upgrade-does-nothing",
-        repeats: "Gecko in C++ on accepted sockets: ssl is true, and everything goes on in clear.",
+        repeats: "Gecko in C++ on accepted sockets: ssl is true, and everything goes on in the clear.",
         clauses: &["TLS-7", "TLS-6"],
         what: "upgrade_to_secure sets ssl, and nothing else.",
         caught_by: &[
@@ -134,7 +134,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-accepted-socket-seems-to-be-upgraded",
-        repeats: "Gecko in C++, where ssl is true then, and data goes on in clear.",
+        repeats: "Gecko in C++, where ssl is true then, and data goes on in the clear.",
         clauses: &["TLS-12", "IF-12"],
         what: "upgrade_to_secure on an accepted socket sets ssl, and nothing else.",
         caught_by: &["upgrade/accepted"],
@@ -144,9 +144,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-upgrade-comes-with-the-next-poll",
-        repeats: "Upgrades that are requested of a task: what is sent until it runs leaves in clear.",
+        repeats: "Upgrades that are requested of a task: what is sent until it runs leaves in the clear.",
         clauses: &["TLS-7", "TLS-11"],
-        what: "What is sent in the turn of the upgrade leaves in clear.",
+        what: "What is sent in the turn of the upgrade leaves in the clear.",
         caught_by: &[
             "upgrade/in-a-later-task",
             "upgrade/order-with-output-stuck",
@@ -162,7 +162,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "plaintext-before-the-upgrade-is-delivered",
         repeats: "CVE-2011-0411 and its many kin: words that somebody put behind the go-ahead count as said inside TLS.",
         clauses: &["TLS-10"],
-        what: "What had arrived in clear when upgrade_to_secure was called is delivered after it.",
+        what: "What had arrived in the clear when upgrade_to_secure was called is delivered after it.",
         caught_by: &[
             "upgrade/early-plaintext",
             "upgrade/early-plaintext-while-suspended",
@@ -338,7 +338,7 @@ impl Fault for NoAuthority {
     }
 }
 
-/// Connects in clear, and upgrades when that is done.
+/// Connects in the clear, and upgrades when that is done.
 #[derive(Default)]
 struct OpenFirst;
 

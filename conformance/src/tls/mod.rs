@@ -154,7 +154,7 @@ pub enum CutBy {
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsReport {
-    /// How many of the bytes that it has received came in clear, before [`Step::Tls`](crate::Step::Tls).
+    /// How many of the bytes that it has received came in the clear, before [`Step::Tls`](crate::Step::Tls).
     pub clear: usize,
     /// Whether the handshake is complete.
     pub complete: bool,

@@ -14,7 +14,7 @@ use crate::{Received, left, next_data};
 pub enum Protection {
     /// With the first byte.
     Tls,
-    /// After a few words in clear.
+    /// After a few words in the clear.
     StartTls,
 }
 

@@ -39,7 +39,7 @@ impl Smtp {
         let with = Conversation::connect(net, host, port, protection, StartTls::Smtp).await?;
         match protection {
             Protection::Tls => Smtp::greeted(with).await,
-            // What was said in clear is forgotten, on both sides.
+            // What was said in the clear is forgotten, on both sides.
             Protection::StartTls => Smtp::introduced(with).await,
         }
     }
