@@ -98,7 +98,7 @@ fn bad_usage_is_2_and_says_what_is_wrong() {
                 "127.0.0.1",
                 "1",
             ],
-            "--ehlo is for --starttls smtp",
+            "--ehlo needs --starttls smtp",
         ),
         // What those type who know netcat, curl or OpenSSL.
         (
