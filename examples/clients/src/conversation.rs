@@ -14,7 +14,7 @@ use crate::{Received, left, next_data};
 pub enum Protection {
     /// With the first byte.
     Tls,
-    /// After a few words in the clear.
+    /// By STARTTLS, after a short dialogue in the clear.
     StartTls,
 }
 
