@@ -444,7 +444,10 @@ fn one_mutant_is_judged(nowhere: &Path) {
     for (args, words) in [
         (&["--all-cases"][..], "--all-cases needs --mutants"),
         (&["--mutants", "--filter", "fake"], "--filter needs"),
-        (&["--mutants", "--json", "f"], "cannot be combined with --mutants"),
+        (
+            &["--mutants", "--json", "f"],
+            "cannot be combined with --mutants",
+        ),
     ] {
         let said = judge(nowhere, args);
         said.has(&[words]);
