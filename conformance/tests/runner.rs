@@ -318,7 +318,7 @@ fn every_verdict_is_told(nowhere: &Path) {
             false,
             &[
                 "case fake/leaks ... FAILED",
-                "what is left of the provider (LIFE-8)",
+                "the provider's leftovers (LIFE-8)",
                 "descriptors: socket:[",
             ],
         ),
@@ -340,7 +340,7 @@ fn every_verdict_is_told(nowhere: &Path) {
         (
             "fake/has-no-guards",
             true,
-            &["it has no guards", "0 passed; 0 failed; 1 ignored"],
+            &["the subject has no guards", "0 passed; 0 failed; 1 ignored"],
         ),
     ];
     for (id, success, words) in table {
@@ -408,7 +408,7 @@ fn mutants_must_be_caught(nowhere: &Path) {
         "as the test wants it",
         "mutant needs-servers ... ignored, listen is not declared",
         "mutant nobodys ... SURVIVED",
-        "no case is named that fails because of it",
+        "no named case fails because of it",
         "1 caught; 3 survived; 1 ignored",
     ]);
     said.ends(false);
