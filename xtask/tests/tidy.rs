@@ -242,7 +242,7 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
         (
             "a file that does not say what it is for",
             vec![Write("crates/tcpsocket/src/new.rs", "\n//! Late.\n".into())],
-            says("crates/tcpsocket/src/new.rs:1: the first line must say what the file is for"),
+            says("crates/tcpsocket/src/new.rs:1: the first line must state the purpose of the file"),
         ),
         (
             "a file that git ignores is not ours",
@@ -277,9 +277,9 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
                 Append("Cargo.toml", "\r\n".into()),
             ],
             vec![
-                "CHANGELOG.md:4: trailing white space".into(),
-                "Cargo.toml:8: trailing white space".into(),
-                "crates/tcpsocket/src/lib.rs:5: trailing white space".into(),
+                "CHANGELOG.md:4: trailing whitespace".into(),
+                "Cargo.toml:8: trailing whitespace".into(),
+                "crates/tcpsocket/src/lib.rs:5: trailing whitespace".into(),
             ],
         ),
         (
