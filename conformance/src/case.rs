@@ -1,4 +1,4 @@
-//! What a case is.
+//! Cases, and their failures.
 
 use std::fmt;
 use std::future::Future;
@@ -18,9 +18,9 @@ pub type Outcome = Result<(), Failure>;
 /// How binding a clause is (RFC 2119).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Every implementation does it.
+    /// Every implementation must comply.
     Must,
-    /// An implementation that does not has a reason.
+    /// An implementation needs a reason not to comply.
     Should,
 }
 
@@ -33,33 +33,33 @@ impl fmt::Display for Level {
     }
 }
 
-/// One row of the table: what is required, by which clauses, and how it is shown.
+/// One row of the table: the requirement, its clauses, and the code that shows it.
 ///
-/// Ids are the contract with everybody who lists known failures: `area/words`, never reused.
+/// Lists of known failures rely on ids: `area/words`, never reused.
 #[derive(Clone, Copy)]
 pub struct Case {
     /// `area/words-of-the-fact`.
     pub id: &'static str,
-    /// The clauses of the specification that it shows, as `TX-4`.
+    /// The clauses of the specification that it shows, such as `TX-4`.
     pub clauses: &'static [&'static str],
     /// The level of the most binding one.
     pub level: Level,
-    /// Capabilities without which it cannot run.
+    /// The capabilities that it needs.
     pub needs: &'static [Capability],
-    /// Capabilities with which it cannot run: it shows that what is not declared is refused.
+    /// Capabilities with which it cannot run: it shows that undeclared capabilities are refused.
     pub lacks: &'static [Capability],
     /// Whether it needs guards: [`Subject::restricted`](crate::Subject::restricted).
     pub guarded: bool,
-    /// One sentence, printed when it fails.
+    /// The requirement in one sentence, printed when the case fails.
     pub requirement: &'static str,
-    /// When its process is killed.
+    /// The time after which its process is killed.
     pub deadline: Duration,
     /// The body.
     pub run: fn(Cx) -> BoxFuture<Outcome>,
 }
 
 impl Case {
-    /// A MUST that needs nothing, to be completed with `..Case::MUST`.
+    /// A MUST that needs no capabilities, for use as `..Case::MUST`.
     pub const MUST: Case = Case {
         id: "",
         clauses: &[],
@@ -95,23 +95,23 @@ impl fmt::Debug for Case {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {
-    /// What was being looked at.
+    /// The thing observed.
     pub what: String,
-    /// What was expected there.
+    /// The expected value.
     pub expected: String,
-    /// What was found.
+    /// The actual value.
     pub actual: String,
-    /// Whether nothing was wrong: what the case looks at cannot be brought about here.
+    /// Whether this is no fault: the case cannot bring its situation about here.
     pub not_here: bool,
 }
 
 impl Failure {
-    /// A failure with nothing to compare.
+    /// A failure without a comparison.
     pub fn new(what: impl Into<String>) -> Failure {
         Failure::compared(what, "", "")
     }
 
-    /// A failure with both sides.
+    /// A failure with the expected and the actual value.
     pub fn compared(
         what: impl Into<String>,
         expected: impl Into<String>,
@@ -125,7 +125,7 @@ impl Failure {
         }
     }
 
-    /// No failure, but a precondition that shows only while the case runs.
+    /// Not a failure, but an unmet precondition found only while the case runs.
     pub fn not_here(why: impl Into<String>) -> Failure {
         Failure {
             not_here: true,

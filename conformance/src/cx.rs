@@ -1,4 +1,4 @@
-//! What a case has in its hands.
+//! The context of a case.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Debug, Display};
@@ -31,7 +31,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Cx {
     inner: Arc<Inner>,
-    /// What this context opens with: the provider under judgement, or a guard around it.
+    /// The provider that this context uses: the one under judgement, or a guard around it.
     provider: Arc<dyn SocketProvider>,
 }
 
@@ -42,7 +42,7 @@ struct Inner {
     world: Arc<dyn World>,
     bell: Arc<Bell>,
     seed: u64,
-    /// The longest pattern that was asked for so far.
+    /// The longest pattern so far.
     bytes: Mutex<Bytes>,
     sockets: AtomicUsize,
     /// Kept between fences, so that a fence is a round trip and nothing else.
@@ -71,12 +71,12 @@ impl Cx {
         }
     }
 
-    /// The provider under judgement, or the guard that this context stands behind.
+    /// The provider under judgement, or the guard around it.
     pub fn provider(&self) -> &Arc<dyn SocketProvider> {
         &self.provider
     }
 
-    /// The same context over another provider: one around that under judgement.
+    /// The same context over another provider, a wrapper around the one under judgement.
     pub(crate) fn with(&self, provider: Arc<dyn SocketProvider>) -> Cx {
         Cx {
             inner: self.inner.clone(),
@@ -95,10 +95,10 @@ impl Cx {
     pub(crate) fn restricted(&self, app: App) -> Result<Restricted, Failure> {
         self.log(format_args!("guard for {app:?}"));
         let guard = self.inner.subject.restricted(self.provider.clone(), app);
-        guard.ok_or_else(|| Failure::new("a subject that has guards makes none"))
+        guard.ok_or_else(|| Failure::new("the subject has guards, but made none"))
     }
 
-    /// Where its peers are.
+    /// The world of its peers.
     pub fn world(&self) -> &Arc<dyn World> {
         &self.inner.world
     }
@@ -185,7 +185,7 @@ impl Cx {
         }
     }
 
-    /// Waits for a future, which is polled only when it was woken.
+    /// Waits for a future, polled only when it is woken.
     pub(crate) async fn within<T>(
         &self,
         what: &str,
@@ -196,7 +196,7 @@ impl Cx {
             .ok_or_else(|| Failure::new(format!("waited in vain: {what}")))
     }
 
-    /// Waits until a waker that counts was woken; nobody rings for that, so the clock does.
+    /// Waits until a counting waker is woken; that has no signal, so the clock drives the checks.
     pub(crate) async fn until_woken(&self, count: &Count) -> Outcome {
         let world = &**self.world();
         let end = world.now() + PATIENCE;
@@ -212,7 +212,7 @@ impl Cx {
         Ok(())
     }
 
-    /// Lets time pass on the world's clock: for clauses about time, never to wait for something.
+    /// Lets time pass on the world's clock: for clauses about time, never to wait for a fact.
     pub(crate) async fn passes(&self, time: Duration) {
         wait::until(&**self.world(), self.bell(), time, || false).await;
     }
@@ -235,7 +235,7 @@ impl Cx {
         })
     }
 
-    /// Options that need no capability.
+    /// Options without any capability.
     pub(crate) fn options(&self) -> SocketOptions {
         SocketOptions::new().binary_type(BinaryType::ArrayBuffer)
     }
@@ -273,7 +273,7 @@ impl Cx {
         Socket::new(self.clone(), raw, born_open)
     }
 
-    /// Server options that need no capability but `listen`, and touch the loopback only.
+    /// Server options that need only the capability `listen`, and stay on the loopback.
     pub(crate) fn server_options(&self) -> ServerSocketOptions {
         ServerSocketOptions::new()
             .binary_type(BinaryType::ArrayBuffer)
@@ -298,7 +298,7 @@ impl Cx {
         Ok(Server::new(self.clone(), raw, at))
     }
 
-    /// A full round trip on another connection: what could have happened meanwhile has happened.
+    /// A full round trip on another connection: everything that was about to happen has happened by then.
     pub(crate) async fn fence(&self) -> Outcome {
         let kept = lock(&self.inner.fence).take();
         let socket = match kept {
@@ -317,7 +317,7 @@ impl Cx {
         Ok(())
     }
 
-    /// Runs a future on a thread of its own, which no runtime drives: it may wait only for wakers.
+    /// Runs a future on a thread of its own, without a runtime: it may wait only for wakers.
     pub(crate) fn thread<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
@@ -335,7 +335,7 @@ impl Cx {
         }
     }
 
-    /// Runs a future on a thread of its own, as [`thread`](Cx::thread) does, and tells when it waits.
+    /// Runs a future on a thread of its own, like [`thread`](Cx::thread), and reports when it waits.
     pub(crate) fn waiter<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
@@ -356,7 +356,7 @@ impl Cx {
         Waiter { running, parked }
     }
 
-    /// Gives up what the kit itself holds.
+    /// Releases the kit's own handles.
     pub(crate) fn finish(&self) {
         drop(lock(&self.inner.fence).take());
     }
@@ -418,7 +418,7 @@ pub(crate) struct Waiter<T> {
 }
 
 impl<T: Send> Waiter<T> {
-    /// Waits until its first poll was pending.
+    /// Waits until its first poll has returned `Pending`.
     pub(crate) async fn is_parked(&self) -> Outcome {
         let parked = || self.parked.load(Ordering::SeqCst);
         self.running.cx.until("a thread waits", parked).await
@@ -430,7 +430,7 @@ impl<T: Send> Waiter<T> {
     }
 }
 
-/// A peer, as a case sees it.
+/// A peer, from the case's view.
 #[derive(Clone, Debug)]
 pub(crate) struct Partner {
     cx: Cx,
@@ -454,12 +454,12 @@ impl Partner {
         self.peer.received()
     }
 
-    /// What has arrived since TLS began there, as it was on the wire.
+    /// The bytes that have arrived since TLS began there, as on the wire.
     pub(crate) fn wire(&self) -> Vec<u8> {
         self.peer.wire()
     }
 
-    /// What it has seen of TLS.
+    /// Its view of TLS.
     pub(crate) fn tls(&self) -> TlsReport {
         self.report().tls.unwrap_or_default()
     }
@@ -478,13 +478,13 @@ impl Partner {
         self.until("the script is done", |it| it.done).await
     }
 
-    /// Waits for the end of the stream, which must be this one, after exactly these bytes.
+    /// Waits for this end of the stream, after exactly these bytes.
     pub(crate) async fn gets(&self, bytes: &[u8], end: End) -> Outcome {
         self.ends(end).await?;
         same_bytes("what the peer received", &self.peer.received(), bytes)
     }
 
-    /// Waits for these bytes, the first that it receives.
+    /// Waits for these bytes, the first ones received.
     pub(crate) async fn begins(&self, bytes: &[u8]) -> Outcome {
         self.until("the bytes arrive", |it| it.received >= bytes.len())
             .await?;
@@ -492,7 +492,7 @@ impl Partner {
         same_bytes("what the peer received", &received, bytes)
     }
 
-    /// Waits for the end of the stream, which must be this one.
+    /// Waits for this end of the stream.
     pub(crate) async fn ends(&self, end: End) -> Outcome {
         self.until("the stream ends", |it| it.end.is_some()).await?;
         let what = "how the stream ended at the peer";
@@ -514,8 +514,8 @@ pub(crate) fn same_bytes(what: &str, actual: &[u8], expected: &[u8]) -> Outcome 
     Err(Failure::compared(what, show(expected), show(actual)))
 }
 
-/// A short time limit: long against a round trip, short against a case.
+/// A short time limit: much longer than a round trip, much shorter than a case.
 pub(crate) const SHORT: Duration = Duration::from_millis(60);
 
-/// More than any kernel takes while the peer does not read.
+/// More bytes than any kernel takes while the peer does not read.
 pub(crate) const STUCK: usize = 16 << 20;

@@ -1,9 +1,9 @@
-//! What this process has open.
+//! The open descriptors of this process.
 
 use std::collections::BTreeMap;
 
-/// Lets this process have as many as the cases need, if it may, since many systems begin with 1024; and no more, so that a case can
-/// take them all.
+/// Raises the limit of this process to what the cases need, if it may, since many systems begin with 1024; and no higher, so that a
+/// case can take them all.
 pub(crate) fn set_the_limit() {
     #[cfg(unix)]
     {
@@ -16,7 +16,7 @@ pub(crate) fn set_the_limit() {
     }
 }
 
-/// The targets of all descriptors with how often each occurs, or `None` where the system does not tell.
+/// The targets of all descriptors and their counts, or `None` where the system has no such list.
 ///
 /// The descriptors by which a reactor waits (epoll, events, timers) are not counted: it makes them once, and perhaps late. Sockets have a name each (`socket:[4711]`), so one that was closed and another that was opened do not cancel out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Descriptors {
         Some(Descriptors(found))
     }
 
-    /// What is here and was not there before.
+    /// The additions since `before`.
     pub(crate) fn beyond(&self, before: &Descriptors) -> Vec<String> {
         let more = |target: &str, n: usize| n > before.0.get(target).copied().unwrap_or(0);
         let beyond = self.0.iter().filter(|(target, n)| more(target, **n));

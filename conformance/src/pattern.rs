@@ -1,8 +1,8 @@
-//! Bytes that show when some of them are lost, repeated or moved.
+//! Bytes that reveal loss, repetition and reordering.
 
 use tcpsocket::Bytes;
 
-/// `len` bytes that depend on the seed and on the position only.
+/// `len` bytes that depend only on the seed and the position.
 pub(crate) fn pattern(seed: u64, len: usize) -> Bytes {
     let mut bytes = Vec::with_capacity(len + 8);
     let mut at = 0u64;

@@ -1,7 +1,7 @@
-//! Random scripts of caller and peer against a model that knows the specification and no implementation.
+//! Random scripts of caller and peer against a model of the specification, which knows no implementation.
 //!
-//! Caller and peer go in step, so that the model need not guess: before a turn ends, the peer has read what was sent, and what the
-//! peer has sent has been taken, unless the script holds it back.
+//! Caller and peer run in step, so that the model need not guess: before a turn ends, the peer has read all sent bytes, and the
+//! caller has taken the peer's data, unless the script holds it back.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,16 +21,16 @@ use crate::{Capability, Cx, End, Failure, Outcome, Script, Step};
 const MARK: u64 = 65_536;
 /// Scripts of one run.
 const SCRIPTS: usize = 16;
-/// How many simpler scripts are tried when one has failed.
+/// The number of simpler scripts tried after a failure.
 const SHRINKS: usize = 40;
-/// For how long, since each may have to be waited for in vain.
+/// The time limit for that, since each may wait in vain.
 const SHRINKING: Duration = Duration::from_secs(30);
 
-/// One thing that the caller or the peer does.
+/// One action of the caller or of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
     Send(usize),
-    /// The turn ends, everything that is due is taken, and a turn begins.
+    /// The turn ends, everything due is taken, and the next turn begins.
     Take,
     PeerSends(usize),
     Suspend,
@@ -42,7 +42,7 @@ pub(crate) enum Op {
     AbortWith,
 }
 
-/// What a property is about.
+/// The subject of a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum About {
     /// Answers, amounts and drains.
@@ -132,7 +132,7 @@ async fn simplest(cx: &Cx, mut script: Vec<Op>, mut failure: Failure) -> Failure
     failure
 }
 
-/// Every script that has one step less, or a smaller one.
+/// Every script with one step less, or with a smaller one.
 fn simpler(script: &[Op]) -> Vec<Vec<Op>> {
     let mut all = Vec::new();
     for at in 0..script.len() {
@@ -154,7 +154,7 @@ fn simpler(script: &[Op]) -> Vec<Vec<Op>> {
     all
 }
 
-/// What the scripts were like, so that nobody mistakes easy ones for a proof.
+/// Statistics of the scripts, so that nobody mistakes easy ones for a proof.
 #[derive(Default)]
 struct Seen {
     scripts: usize,
@@ -201,7 +201,7 @@ impl std::fmt::Display for Seen {
     }
 }
 
-/// What began the end.
+/// The cause of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Closed,
@@ -211,10 +211,10 @@ enum Cause {
     AbortedWith,
 }
 
-/// What the specification says of one open socket whose peer reads everything before a turn ends.
+/// The specification's view of one open socket whose peer reads everything before a turn ends.
 #[derive(Debug, Default)]
 struct Model {
-    /// What `buffered_amount` shows.
+    /// The value of `buffered_amount`.
     turn: u64,
     sent: usize,
     armed: bool,
@@ -222,7 +222,7 @@ struct Model {
     pushed: usize,
     delivered: usize,
     end: Option<Cause>,
-    /// The end of output was due already when it was aborted.
+    /// The end of output was already due at the abort.
     closed_before: bool,
     over: bool,
 }
@@ -231,7 +231,7 @@ impl Model {
     fn state(&self) -> ReadyState {
         match self.end {
             _ if self.over => ReadyState::Closed,
-            // Seen by the caller only when told.
+            // The caller sees it only as an event.
             None | Some(Cause::PeerEnded | Cause::PeerReset) => ReadyState::Open,
             Some(_) => ReadyState::Closing,
         }
@@ -241,7 +241,7 @@ impl Model {
         self.state() == ReadyState::Open
     }
 
-    /// Whether anything more can be said about bytes that were sent.
+    /// Whether sent bytes are still predictable.
     fn loses(&self) -> bool {
         matches!(
             self.end,
@@ -249,13 +249,13 @@ impl Model {
         )
     }
 
-    /// Whether the script may do this now. What it may not is left out.
+    /// Whether the script may do this now. Other steps are left out.
     fn allows(&self, op: Op) -> bool {
         match op {
             Op::PeerSends(_) | Op::PeerEnds => self.end.is_none(),
             // A reset behind a suspend may be noticed or not.
             Op::PeerResets => self.end.is_none() && self.suspends == 0,
-            // What the caller does about a reset that it was not told yet comes too late or in time.
+            // The caller's reaction to a reset not yet returned may or may not come in time.
             Op::Suspend | Op::Close | Op::Abort | Op::AbortWith => {
                 self.over || self.end != Some(Cause::PeerReset)
             }
@@ -287,7 +287,7 @@ impl Model {
         }
     }
 
-    /// How much data is to come before the turn's end is complete.
+    /// The number of bytes still to come before the end of the turn.
     fn data_due(&self) -> usize {
         match self.is_open() && self.suspends == 0 {
             true => self.pushed - self.delivered,
@@ -303,7 +303,7 @@ impl Model {
         }
     }
 
-    /// Everything that was due has been taken.
+    /// Everything due has been taken.
     fn taken(&mut self) {
         self.delivered += self.data_due();
         self.over |= self.end_due();
@@ -316,10 +316,10 @@ fn signal(kind: &str, run: usize, step: usize) -> &'static str {
     Box::leak(format!("{kind} {run}.{step}").into_boxed_str())
 }
 
-/// What the peer has to do for the script.
+/// The peer's part of the script.
 struct Peer {
     steps: Vec<Step>,
-    /// What each step of the script raises, and waits for.
+    /// The signals that each step of the script raises and waits for.
     signals: Vec<(Option<&'static str>, Option<&'static str>)>,
 }
 
@@ -370,7 +370,7 @@ impl Peer {
 async fn play(cx: &Cx, script: &[Op]) -> Outcome {
     static RUNS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let run = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    // Whatever the script left open is closed, and what is due is taken.
+    // Close what the script left open, and take everything due.
     let mut script = script.to_vec();
     script.extend([Op::Take, Op::Close, Op::Take]);
     cx.log(format_args!("script {script:?}"));
@@ -432,7 +432,7 @@ async fn take(cx: &Cx, socket: &Socket, model: &mut Model, read: Option<&'static
     }
     let (mut data, mut drains) = (model.data_due(), usize::from(model.armed));
     let ends = model.end_due();
-    // What a reset takes along, nobody can say.
+    // Nobody can say which bytes a reset destroys.
     let vague = model.end == Some(Cause::PeerReset);
     let failing = matches!(model.end, Some(Cause::PeerReset | Cause::AbortedWith));
     let mut failed = false;
@@ -442,7 +442,7 @@ async fn take(cx: &Cx, socket: &Socket, model: &mut Model, read: Option<&'static
                 format!(
                     "the events of a turn with {data} bytes of data and {drains} drains to come"
                 ),
-                "what the model says",
+                "the model's events",
                 event.to_owned(),
             )
         };
@@ -481,7 +481,7 @@ async fn at_the_end(cx: &Cx, socket: &Socket, peer: &Partner, model: &Model) -> 
         _ => {
             same_bytes("what was delivered", &received, &pushed[..model.delivered])?;
             match (model.end, model.closed_before) {
-                // Whatever came first, the peer has seen.
+                // The peer has seen the stream up to the end.
                 (Some(Cause::AbortedWith), true) => {
                     peer.until("the stream ends", |it| it.end.is_some()).await?;
                 }
@@ -501,5 +501,5 @@ async fn at_the_end(cx: &Cx, socket: &Socket, peer: &Partner, model: &Model) -> 
     }
 }
 
-/// How long a run may take: scripts are quick, but a failure is looked for in simpler ones.
+/// The time limit of a run: scripts are quick, but the search for simpler failures takes time.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);

@@ -1,11 +1,11 @@
-//! Apps and the guards around them, as the kit knows them: what a host says, and what it can do.
+//! Apps and the guards around them: a host's description of an app, and its means to change the grant.
 
 use std::fmt;
 use std::sync::Arc;
 
 use tcpsocket::SocketProvider;
 
-/// An app, as its host describes it to the guard that is to be made for it.
+/// An app, as its host describes it for a new guard.
 ///
 /// ```
 /// use tcpsocket_conformance::{App, Trust, Policy};
@@ -78,21 +78,21 @@ impl Trust {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Policy {
-    /// The one that says nothing, and so denies everything.
+    /// The policy without rules, which denies everything.
     Silent,
     /// `firefox_os`: whatever levels, manifest and the low-port rule do not deny.
     FirefoxOs,
 }
 
-/// A guard that was made for an app, and what its host can do with it.
+/// A guard for an app, and its host's control of it.
 pub struct Restricted {
     pub(crate) provider: Arc<dyn SocketProvider>,
     grant: Box<dyn Fn(Option<Trust>) + Send + Sync>,
 }
 
 impl Restricted {
-    /// The provider that the app gets, and the host's way to change what it grants: to a level, or with `None` to
-    /// nothing. When `grant` returns, the change has taken effect.
+    /// The app's provider, and the host's function to change the grant: to a level, or with `None` to nothing. When
+    /// `grant` returns, the change has taken effect.
     pub fn new(
         provider: Arc<dyn SocketProvider>,
         grant: impl Fn(Option<Trust>) + Send + Sync + 'static,

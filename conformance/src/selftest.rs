@@ -1,4 +1,4 @@
-//! What a world must be able to do before cases run in it: peers against peers, no provider.
+//! The abilities that a world needs before cases run in it: peers against peers, without a provider.
 
 mod tls;
 
@@ -11,13 +11,13 @@ use crate::pattern::pattern;
 use crate::wait::{self, Bell};
 use crate::{End, Failure, Outcome, Peer, Report, Role, Script, Step, World};
 
-/// Shows that the peers of this world do what their scripts say.
+/// Shows that the peers of this world follow their scripts.
 ///
 /// The runner does this first, and runs no case in a world that fails.
 ///
 /// # Errors
 ///
-/// What a peer did instead.
+/// What a peer did instead of its script.
 pub async fn selftest(world: Arc<dyn World>) -> Outcome {
     let it = Stage {
         world: &*world,
@@ -38,7 +38,7 @@ pub async fn selftest(world: Arc<dyn World>) -> Outcome {
     world.clear();
     match world.now() < Duration::from_secs(10) {
         true => Ok(()),
-        false => Err(Failure::new("the selftest took too long to mean anything")),
+        false => Err(Failure::new("the self-test took too long to be meaningful")),
     }
 }
 

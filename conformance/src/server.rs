@@ -28,7 +28,7 @@ impl Server {
         &self.raw
     }
 
-    /// Where it can be reached.
+    /// The address that clients connect to.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::new(self.at, self.raw.local_port())
     }
@@ -98,8 +98,8 @@ impl Server {
         Ok(())
     }
 
-    /// Waits until something else is true, and shows that there is no event meanwhile. The wait is parked all along: a server that
-    /// nobody polls accepts nobody, and how many polls it takes until it has accepted is its own affair.
+    /// Waits until something else is true, and shows that there is no event meanwhile. The wait is parked all along: an unpolled
+    /// server accepts nobody, and the number of polls until it accepts is its own affair.
     pub(crate) async fn quiet_until(&self, what: &str, fact: impl FnMut() -> bool) -> Outcome {
         let mut event = pin!(self.raw.next_event());
         let mut fact = pin!(self.cx.until(what, fact));

@@ -1,4 +1,4 @@
-//! A recorder around a socket: it notes every call and event, and checks what holds for all of them.
+//! A recorder around a socket: it notes every call and event, and checks the rules common to all.
 
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -10,7 +10,7 @@ use crate::sync::lock;
 use crate::wait::{self, Count, PATIENCE, yield_now};
 use crate::{Cx, Failure, Outcome};
 
-/// How often a socket that must be quiet is polled.
+/// The number of polls of a socket that must be quiet.
 const POLLS: usize = 64;
 
 pub(crate) struct Socket {
@@ -24,7 +24,7 @@ pub(crate) struct Socket {
 struct Seen {
     /// Every event, data merged.
     events: Vec<Line>,
-    /// How much of `events`, and of a data line there, a case has looked at.
+    /// How much of `events`, and of a data line there, a case has checked.
     looked: usize,
     looked_bytes: usize,
     received: Vec<u8>,
@@ -32,7 +32,7 @@ struct Seen {
     opened: bool,
     failed: bool,
     closed: bool,
-    /// The furthest state that was seen.
+    /// The furthest state seen.
     state: Option<ReadyState>,
 }
 
@@ -107,18 +107,18 @@ impl Socket {
             .check(&format!("the answer to send({len})"), actual, answer)
     }
 
-    /// Fails unless `send` is refused with this error.
+    /// Fails unless `send` returns this error.
     pub(crate) fn send_fails(&self, error: &str) -> Outcome {
         self.cx
             .check_error("send", self.send(Bytes::from_static(b"no")), error)
     }
 
-    /// Everything that was accepted.
+    /// All accepted bytes.
     pub(crate) fn sent(&self) -> Vec<u8> {
         lock(&self.seen).sent.clone()
     }
 
-    /// Everything that was delivered.
+    /// All delivered bytes.
     pub(crate) fn received(&self) -> Vec<u8> {
         lock(&self.seen).received.clone()
     }
@@ -174,7 +174,7 @@ impl Socket {
     pub(crate) async fn next(&self) -> Result<Option<Event>, Failure> {
         let polled = wait::within(&**self.cx.world(), PATIENCE, self.raw.next_event()).await;
         let Some(event) = polled else {
-            // Who waits in vain wants to know whether there was nothing, or nobody was told.
+            // After a wait in vain, tells whether nothing was due, or the waker was not woken.
             let missed = self.poll();
             let why = match &missed {
                 Poll::Ready(Some(event)) => {
@@ -195,7 +195,7 @@ impl Socket {
         Ok(event)
     }
 
-    /// One poll by a waker that only counts.
+    /// One poll with a counting waker.
     pub(crate) fn poll(&self) -> Poll<Option<Event>> {
         self.poll_with(Waker::noop())
     }
@@ -204,7 +204,7 @@ impl Socket {
         self.raw.poll_event(&mut Context::from_waker(waker))
     }
 
-    /// Records an event that a case polled itself, and checks the grammar.
+    /// Records an event polled by the case itself, and checks the grammar.
     pub(crate) fn note(&self, event: Option<&Event>) -> Outcome {
         let text = event.map_or_else(|| "none".to_owned(), text);
         self.log(format_args!("event {text}"));
@@ -223,12 +223,12 @@ impl Socket {
         }
         let state = self.raw.ready_state();
         if seen.state > Some(state) {
-            return self.broken(seen, "a state that has moved back");
+            return self.broken(seen, "a state that moved back");
         }
         seen.state = Some(state);
         let at_the_end = matches!(event, Event::Error(_) | Event::Close(_));
         if at_the_end && state != ReadyState::Closed {
-            return self.broken(seen, "an end that does not find the state closed");
+            return self.broken(seen, "an end in a state other than closed");
         }
         if at_the_end && self.raw.buffered_amount() != 0 {
             return self.broken(seen, "an end with buffered_amount above 0");
@@ -249,11 +249,14 @@ impl Socket {
                 return self.broken(seen, "a Drain with buffered_amount above 0");
             }
             Event::Error(_) => seen.failed = true,
-            // Under TLS a stream can also end without a goodbye.
+            // Under TLS a stream can also end without close_notify.
             Event::Close(close)
                 if close.clean == seen.failed && (close.clean || !self.raw.ssl()) =>
             {
-                return self.broken(seen, "a Close that is clean after an Error or the reverse");
+                return self.broken(
+                    seen,
+                    "a clean Close after an Error, or an unclean one without",
+                );
             }
             Event::Close(_) => seen.closed = true,
             _ => {}
@@ -319,7 +322,7 @@ impl Socket {
             let next = {
                 let seen = lock(&self.seen);
                 let next = seen.events.get(seen.looked).cloned();
-                // A data line that was looked at whole stays open for more.
+                // A fully checked data line stays open for more.
                 match next {
                     Some(Line::Data(n)) if n == seen.looked_bytes => seen
                         .events
@@ -379,8 +382,8 @@ impl Socket {
         lines.join(", ")
     }
 
-    /// Takes events until the end. All events that were not looked at yet must be one of these traces, in which `data *` is
-    /// any number of bytes.
+    /// Takes events until the end. All events not yet checked must be one of these traces, in which `data *` is any number
+    /// of bytes.
     pub(crate) async fn ends(&self, allowed: &[&str]) -> Outcome {
         let from = {
             let seen = lock(&self.seen);
@@ -416,7 +419,7 @@ impl Socket {
         }
     }
 
-    /// Shows that there is no event: round trips elsewhere, and polls without progress.
+    /// Shows that there is no event: by round trips elsewhere, and by polls without progress.
     pub(crate) async fn quiet(&self) -> Outcome {
         let count = Arc::new(Count::default());
         let waker = Waker::from(count.clone());

@@ -1,9 +1,9 @@
-//! Where clauses stand.
+//! The specification's clauses, areas and pages.
 
-/// The version of the specification that the cases show. What changes it is said in `docs/spec/versioning.md`.
+/// The version of the specification that the cases show; see `docs/spec/versioning.md`.
 pub const SPECIFICATION: &str = "0.1";
 
-/// Areas in the order of the specification, their pages and what they are about.
+/// Areas in the order of the specification, with their pages and titles.
 const PAGES: &[(&str, &str, &str)] = &[
     ("IF", "interface", "Interface"),
     ("ST", "states", "States"),
@@ -25,7 +25,7 @@ const PAGES: &[(&str, &str, &str)] = &[
     ("PERM", "permissions", "Permissions"),
 ];
 
-/// What each clause says: id, level and statement, separated by tabs. Copied from the specification, which is not in the package.
+/// Each clause's id, level and statement, separated by tabs. Copied from the specification, which is not in the package.
 const CLAUSES: &str = include_str!("../clauses.txt");
 
 /// A clause of the specification, in short.
@@ -56,13 +56,13 @@ pub(crate) fn clause(id: &str) -> Option<Clause> {
     clauses().find(|clause| clause.id == id)
 }
 
-/// What an area is about, in a word.
+/// The title of an area.
 pub(crate) fn subject(area: &str) -> Option<&'static str> {
     let page = PAGES.iter().find(|(name, ..)| *name == area);
     page.map(|(_, _, subject)| *subject)
 }
 
-/// The place of a clause, as `docs/spec/sending.md#tx-4-must`; `None` for what is no clause.
+/// The place of a clause, such as `docs/spec/sending.md#tx-4-must`; `None` if there is no such clause.
 ///
 /// ```
 /// use tcpsocket_conformance::page;
@@ -74,7 +74,7 @@ pub fn page(id: &str) -> Option<String> {
     let (area, _) = id.split_once('-')?;
     let (_, page, _) = PAGES.iter().find(|(name, ..)| *name == area)?;
     let level = clause(id).map_or("MUST", |clause| clause.level);
-    // Rows stand in a table and have no heading.
+    // Rows are in a table and have no heading.
     let anchor = match area {
         "ROW" => String::new(),
         _ => format!("#{id}-{level}").to_lowercase(),
@@ -82,7 +82,7 @@ pub fn page(id: &str) -> Option<String> {
     Some(format!("docs/spec/{page}.md{anchor}"))
 }
 
-/// For sorting clauses as the specification has them.
+/// Sorts clauses in the order of the specification.
 pub(crate) fn order(clause: &str) -> (usize, u32) {
     let (area, number) = clause.split_once('-').unwrap_or((clause, ""));
     let area = PAGES.iter().position(|(name, ..)| *name == area);

@@ -1,4 +1,4 @@
-//! What is judged: an implementation, and the runtime that it runs on.
+//! The subject under judgement: an implementation, and the runtime that it runs on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,39 +38,39 @@ use crate::{App, BoxFuture, Restricted, StdWorld, World};
 /// tcpsocket_conformance::main!(Mine);
 /// ```
 pub trait Subject: Send + Sync {
-    /// What reports and `expectations/<name>.toml` call it.
+    /// Its name in reports and in `expectations/<name>.toml`.
     fn name(&self) -> &str;
 
-    /// A fresh provider, and the runtime that drives it. Called once in each process.
+    /// A fresh provider, and its runtime. Called once in each process.
     fn start(&self, setup: Setup) -> Started;
 
-    /// A guard around `provider` for an app: what the implementation, or the host that it is made for, has to restrict
-    /// half-trusted code. For area PERM. `None`, the default, if there is none.
+    /// A guard around `provider` for an app: the means of the implementation, or of its host, to restrict half-trusted code.
+    /// For area PERM. `None`, the default, if there is none.
     ///
-    /// The provider is the one that [`start`](Subject::start) has made, or one that the kit has put around it; also
-    /// another guard. A case may ask for any number.
+    /// The provider comes from [`start`](Subject::start), or is the kit's wrapper around it, or another guard. A case may
+    /// ask for any number of guards.
     fn restricted(&self, provider: Arc<dyn SocketProvider>, app: App) -> Option<Restricted> {
         let _ = (provider, app);
         None
     }
 
-    /// Where the peers live: the loopback of this machine, unless the implementation brings a network of its own.
+    /// The world of the peers: this machine's loopback, unless the implementation brings a network of its own.
     fn world(&self) -> Arc<dyn World> {
         StdWorld::new()
     }
 }
 
-/// What a provider is to be started with.
+/// The settings for a provider.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Setup {
-    /// Certificates in DER to trust instead of the platform's. Empty: the platform's.
+    /// The trusted certificates, in DER. If empty, the platform's.
     pub roots: Vec<tcpsocket::Bytes>,
-    /// What answers lookups, instead of the platform's resolver.
+    /// The resolver to use instead of the platform's.
     pub resolver: Option<Arc<dyn Resolver>>,
 }
 
-/// A provider that runs.
+/// A running provider.
 pub struct Started {
     pub(crate) provider: Arc<dyn SocketProvider>,
     block_on: Box<dyn Fn(BoxFuture<()>)>,
@@ -78,7 +78,7 @@ pub struct Started {
 }
 
 impl Started {
-    /// `block_on` runs a future to its end on the runtime that the provider needs, on this thread or another.
+    /// `block_on` runs a future to its end on the provider's runtime, on this thread or another.
     pub fn new(
         provider: Arc<dyn SocketProvider>,
         block_on: impl Fn(BoxFuture<()>) + 'static,
@@ -90,7 +90,7 @@ impl Started {
         }
     }
 
-    /// `count` says how many tasks, threads or the like the provider has at this moment. With it, a case also fails when there are
+    /// `count` returns the provider's current number of tasks, threads or the like. With it, a case also fails if there are
     /// more afterwards than before.
     pub fn counting(mut self, count: impl Fn() -> usize + Send + Sync + 'static) -> Started {
         self.tasks = Some(Arc::new(count));

@@ -1,4 +1,4 @@
-//! A lock that a panic elsewhere does not take away.
+//! A lock that survives a panic elsewhere.
 
 use std::sync::{Mutex, MutexGuard};
 

@@ -1,4 +1,4 @@
-//! A provider that stands under a guard and notes what comes down to it.
+//! A provider below a guard that records the calls that reach it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,16 +12,16 @@ use tcpsocket::{
 use crate::sync::lock;
 use crate::{Cx, Outcome};
 
-/// An address that no app has given, in all that an [`Underlay`] says of itself and of failures.
+/// An address unknown to every app, in all messages of an [`Underlay`].
 pub(crate) const SECRET: &str = "10.11.12.13";
 
-/// An error of somebody below the guard, as providers and gates have them: with an address in its words and in its cause.
+/// An error from below the guard, like those of providers and gates: with an address in its message and in its cause.
 pub(crate) fn internal(name: ErrorName, words: &str) -> Error {
     let cause = std::io::Error::other(format!("{SECRET}: {words}"));
     Error::with_source(name, format!("{words} of {SECRET}:5432"), cause)
 }
 
-/// Passes everything on to the provider under judgement.
+/// Forwards everything to the provider under judgement.
 #[derive(Debug)]
 pub(crate) struct Underlay {
     _secret: &'static str,
@@ -62,34 +62,34 @@ impl Underlay {
         self
     }
 
-    /// The same on a system whose automatic ports are all this one: gates are asked about it, before a real one is bound.
+    /// The same on a system whose automatic port is always this one: gates are asked about it, before a real one is bound.
     pub(crate) fn choosing(mut self, port: u16) -> Underlay {
         self.automatic = Some(port);
         self
     }
 
-    /// The same with a resolver of its own, which the provider is told to ask.
+    /// The same with a resolver of its own for the provider.
     pub(crate) fn resolving_by(mut self, resolver: Arc<dyn Resolver>) -> Underlay {
         self.resolver = Some(resolver);
         self
     }
 
-    /// Does this, once, in the middle of the next thing that comes to life: when its gates are to watch it.
+    /// Does this once, in the middle of the next open, bind or accept: when its gates are to watch it.
     pub(crate) fn trip(&self, act: impl FnOnce() + Send + 'static) {
         *lock(&self.trip.act) = Some(Box::new(act));
     }
 
-    /// Fails every call from now on, if there is an error, and passes them on again if there is none.
+    /// Fails every call from now on with this error, or forwards them again with `None`.
     pub(crate) fn fails(&self, why: Option<Error>) {
         *lock(&self.failing) = why;
     }
 
-    /// Refuses what is sent from now on, if there is an error.
+    /// Refuses every send from now on with this error, or none with `None`.
     pub(crate) fn refuses_bytes(&self, why: Option<Error>) {
         *lock(&self.trip.meter.0) = why;
     }
 
-    /// Ends everything that came to life through it, sockets and servers.
+    /// Ends all sockets and servers made through it.
     pub(crate) fn ends(&self, why: &Error) {
         let controls = std::mem::take(&mut *lock(&self.trip.controls));
         for control in controls.iter().filter_map(Weak::upgrade) {
@@ -104,8 +104,8 @@ impl Underlay {
         }
     }
 
-    /// Fails unless exactly this came down since the last time: `open HOST PORT`, `listen PORT at ADDRESS`, and `bound` where
-    /// gates have admitted the port of [`choosing`](Underlay::choosing).
+    /// Fails unless exactly these calls came down since the last check: `open HOST PORT`, `listen PORT at ADDRESS`, and `bound`
+    /// where gates have admitted the port of [`choosing`](Underlay::choosing).
     pub(crate) fn was_asked(&self, cx: &Cx, expected: &[&str]) -> Outcome {
         let seen = std::mem::take(&mut *lock(&self.seen));
         let seen: Vec<&str> = seen.iter().map(String::as_str).collect();
@@ -164,7 +164,7 @@ impl SocketProvider for Underlay {
     }
 }
 
-/// A gate that allows everything, and does something else meanwhile.
+/// A gate that allows everything, with a side effect.
 #[derive(Default)]
 struct Trip {
     act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -172,7 +172,7 @@ struct Trip {
     meter: Arc<Refusing>,
 }
 
-/// A meter that refuses everything while there is an error.
+/// A meter that refuses everything while an error is set.
 #[derive(Debug, Default)]
 struct Refusing(Mutex<Option<Error>>);
 

@@ -13,7 +13,7 @@ use crate::sync::lock;
 /// How long a case waits for one thing before it fails; well below the deadline of a case, so that a failure has a trace.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Wakes those who wait for a fact of the kit itself: a gate was called, a thread has ended.
+/// Wakes the waiters for a fact of the kit itself, such as a gate's call or a thread's end.
 #[derive(Debug, Default)]
 pub(crate) struct Bell(Mutex<Vec<Waker>>);
 
@@ -31,7 +31,7 @@ impl Bell {
     }
 }
 
-/// Waits until `fact` is true of the world or the kit; false if that took too long.
+/// Waits until `fact` is true of the world or the kit; false after the deadline.
 pub(crate) async fn until(
     world: &dyn World,
     bell: &Bell,
@@ -54,7 +54,7 @@ pub(crate) async fn until(
     .await
 }
 
-/// The output of `future`, or `None` if that took too long.
+/// The output of `future`, or `None` after the deadline.
 pub(crate) async fn within<T>(
     world: &dyn World,
     patience: Duration,
@@ -65,7 +65,7 @@ pub(crate) async fn within<T>(
     let flag = Flag::new();
     poll_fn(|cx| {
         flag.watch(cx.waker());
-        // Polled only when it asked for it: a wake that somebody else caused must not hide one that was forgotten.
+        // Polled only when it was woken itself: another wake must not hide a forgotten one.
         if flag.take()
             && let Poll::Ready(output) = future
                 .as_mut()
@@ -85,7 +85,7 @@ pub(crate) async fn within<T>(
     .await
 }
 
-/// Lets everything else that is ready run first.
+/// Lets all other ready tasks run first.
 pub(crate) async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {
@@ -98,7 +98,7 @@ pub(crate) async fn yield_now() {
     .await;
 }
 
-/// A waker that remembers that it was woken, and passes it on. Set at first, so that the first poll takes place.
+/// A waker that records and forwards its wakes. Set at first, so that the first poll takes place.
 #[derive(Debug)]
 pub(crate) struct Flag {
     set: AtomicBool,
@@ -143,7 +143,7 @@ impl Wake for Flag {
     }
 }
 
-/// A waker that counts.
+/// A waker that counts its wakes.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicUsize);
 
@@ -159,7 +159,7 @@ impl Wake for Count {
     }
 }
 
-/// One poll by a waker that nobody listens to.
+/// One poll with a waker that does nothing.
 pub(crate) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }

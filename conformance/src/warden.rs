@@ -1,4 +1,4 @@
-//! A gate that notes what it is asked, and answers as it was told to.
+//! A gate that records its questions, and gives prescribed answers.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,7 +15,7 @@ use tcpsocket::{
 use crate::sync::lock;
 use crate::{Cx, Failure, Outcome};
 
-/// How a question is answered.
+/// The answer to a question.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Answer {
     #[default]
@@ -31,7 +31,7 @@ pub(crate) enum Answer {
     PanicAt(&'static str),
 }
 
-/// A panic as foreign code may have one, of which the panic hook says nothing.
+/// A panic like one of foreign code, but silent: it bypasses the panic hook.
 pub(crate) fn explode() -> ! {
     panic::resume_unwind(Box::new("a panic of the case"))
 }
@@ -41,28 +41,28 @@ pub(crate) fn explode() -> ! {
 pub(crate) struct Answers {
     pub(crate) name: Answer,
     pub(crate) connect: Answer,
-    /// What `connect` returns instead of what it was given.
+    /// What `connect` returns instead of the given addresses.
     pub(crate) addresses: Option<Vec<SocketAddr>>,
     pub(crate) bind: Answer,
     /// For the second question of an automatic port.
     pub(crate) rebind: Answer,
     pub(crate) accept: Answer,
-    /// For every peer but the first, if it is another.
+    /// For every peer but the first, if different.
     pub(crate) later_accept: Option<Answer>,
-    /// How many bytes may be queued in all; `None` for any number.
+    /// The limit of queued bytes in all; `None` for no limit.
     pub(crate) quota: Option<usize>,
     /// `watch` panics.
     pub(crate) watch_panics: bool,
     /// The meter panics when it is asked about bytes to queue.
     pub(crate) queue_panics: bool,
-    /// The meter panics when it is told that something was written.
+    /// The meter panics when it is told of written bytes.
     pub(crate) meter_panics: bool,
 }
 
 pub(crate) struct Warden {
     cx: Cx,
     label: &'static str,
-    /// Whether what it is asked goes to the log.
+    /// Whether questions go to the log.
     logs: bool,
     answers: Answers,
     /// Shared between wardens, so that their order shows.
@@ -70,7 +70,7 @@ pub(crate) struct Warden {
     watched: Mutex<Vec<Watched>>,
     /// The questions with their ports.
     ports: Mutex<Vec<String>>,
-    /// Peers of servers about which it was asked.
+    /// The peers of servers that it was asked about.
     peers: AtomicUsize,
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Watched {
     tally: Arc<Mutex<Tally>>,
 }
 
-/// What a meter was told.
+/// A meter's sums.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) queued: usize,
@@ -90,7 +90,7 @@ pub(crate) struct Tally {
     pub(crate) dropped: usize,
     /// The meter was dropped.
     pub(crate) gone: bool,
-    /// It was told something after the bytes were all accounted for, or before they were queued.
+    /// It got a report after all bytes were accounted for, or before they were queued.
     pub(crate) wrong: bool,
 }
 
@@ -132,7 +132,7 @@ impl Warden {
         })
     }
 
-    /// How many peers of servers it was asked about.
+    /// The number of servers' peers that it was asked about.
     pub(crate) fn peers(&self) -> usize {
         self.peers.load(Ordering::SeqCst)
     }
@@ -148,7 +148,7 @@ impl Warden {
             .check("the ports in the questions", ports.as_slice(), expected)
     }
 
-    /// Fails unless exactly this was asked, in this order. `watch` is left out: when it comes is the implementation's.
+    /// Fails unless exactly this was asked, in this order. `watch` is left out: its time is the implementation's choice.
     pub(crate) fn was_asked(&self, expected: &[&str]) -> Outcome {
         let asked = self.asked();
         let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
@@ -218,7 +218,7 @@ impl Warden {
     }
 }
 
-/// Notes that a question was given up.
+/// Notes that a question was dropped.
 struct Dropped<'a>(Option<(&'a Warden, &'a str)>);
 
 impl Dropped<'_> {
@@ -235,7 +235,7 @@ impl Drop for Dropped<'_> {
     }
 }
 
-/// What a warden refuses with.
+/// The error of a warden's refusals.
 pub(crate) fn refusal() -> Error {
     Error::new(ErrorName::NotAllowed, "the case does not allow it")
 }
@@ -324,7 +324,7 @@ impl Watched {
         lock(&self.tally).clone()
     }
 
-    /// Ends what is watched, if anything of it is left.
+    /// Aborts the watched socket or server, if it is still alive.
     pub(crate) fn abort(&self, why: Error) -> bool {
         let control = self.control.upgrade();
         let there = control.is_some();

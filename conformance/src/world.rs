@@ -11,19 +11,19 @@ use tcpsocket::Bytes;
 
 use crate::{TlsClient, TlsReport, TlsServer};
 
-/// Where peers live: their network, their clock, and the signals by which scripts and cases wait for each other.
+/// The environment of peers: their network, their clock, and the signals by which scripts and cases wait for each other.
 ///
-/// A case names nothing but this, so one that passes on the loopback of a machine can run in a simulated network too.
+/// A case uses nothing else, so a case for a machine's loopback can also run in a simulated network.
 /// A world must pass [`selftest`](crate::selftest) before cases run in it.
 pub trait World: Debug + Send + Sync + 'static {
-    /// Starts a peer. When this returns, a peer that listens can be connected to.
+    /// Starts a peer. When this returns, a listening peer accepts connections.
     ///
     /// # Errors
     ///
     /// Why it could not be started, for people.
     fn peer(&self, script: Script) -> Result<Arc<dyn Peer>, String>;
 
-    /// Raises a signal, for good. Raising it again is a mistake of the case, and panics.
+    /// Raises a signal, for good. Raising it twice is a mistake of the case, and panics.
     fn signal(&self, name: &'static str);
 
     /// Whether a signal was raised, by a script or by [`signal`](World::signal).
@@ -36,43 +36,43 @@ pub trait World: Debug + Send + Sync + 'static {
     /// cases have real ones.
     fn now(&self) -> Duration;
 
-    /// Wakes once, when the clock has come to `at`.
+    /// Wakes once, when the clock reaches `at`.
     fn alarm(&self, at: Duration, waker: &Waker);
 
-    /// Takes every descriptor that this process may still have, until the value that is returned is dropped. `None` if this
-    /// world cannot do that.
+    /// Takes all free descriptors of this process, until the returned value is dropped. `None` if this world cannot do
+    /// that.
     fn starve(&self) -> Option<Box<dyn Any + Send>> {
         None
     }
 
-    /// The root certificates, in DER, that the certificates of its peers lead to. None, the default, if its peers do not speak
-    /// TLS; then no case about TLS can run in it.
+    /// The root certificates of its peers, in DER. None, the default, if its peers have no TLS; then no case about TLS can
+    /// run in it.
     fn roots(&self) -> Vec<Bytes> {
         Vec::new()
     }
 
-    /// Ends all peers, and returns when nothing is left of them. The clock goes on.
+    /// Ends all peers, and returns when nothing is left of them. The clock continues.
     fn clear(&self);
 }
 
-/// A peer that was started.
+/// A started peer.
 pub trait Peer: Debug + Send + Sync + 'static {
-    /// Where it listens or, if it connects, where it connects from; that may be unspecified until it is connected.
+    /// The address that it listens on or connects from; the latter may be unspecified until it is connected.
     fn address(&self) -> SocketAddr;
 
-    /// What it has seen so far.
+    /// Its report so far.
     fn report(&self) -> Report;
 
-    /// Everything it has received so far, what came inside TLS as plaintext.
+    /// All bytes received so far, decrypted if they came inside TLS.
     fn received(&self) -> Vec<u8>;
 
-    /// Everything that has arrived since a [`Step::Tls`], as it was on the wire.
+    /// All bytes that have arrived since a [`Step::Tls`], as on the wire.
     fn wire(&self) -> Vec<u8>;
 }
 
-/// What a peer is, and what it does.
+/// The kind of a peer, and its script.
 ///
-/// When its steps are done it keeps the connection, without reading, until the world is cleared.
+/// After its last step it keeps the connection, without reading, until the world is cleared.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Script {
@@ -80,9 +80,9 @@ pub struct Script {
     pub role: Role,
     /// The loopback address that it is bound to.
     pub at: IpAddr,
-    /// The port that it is bound to; 0 for any that is free.
+    /// The port that it is bound to; 0 for an automatic one.
     pub port: u16,
-    /// The size of its receive buffer, if it is to be small. Set before there is a connection, for it bounds the window.
+    /// The size of a small receive buffer, in bytes. Set before the connection, because it bounds the window.
     pub receive_buffer: Option<usize>,
     /// What it does, in this order.
     pub steps: Vec<Step>,
@@ -94,17 +94,17 @@ impl Script {
         Script::new(Role::Listen, steps)
     }
 
-    /// A peer that connects from 127.0.0.1, when it comes to a [`Step::Connect`].
+    /// A peer that connects from 127.0.0.1 at a [`Step::Connect`].
     pub fn dial(steps: impl IntoIterator<Item = Step>) -> Script {
         Script::new(Role::Dial, steps)
     }
 
-    /// An address of 127.0.0.1 that refuses connections.
+    /// An address on 127.0.0.1 that refuses connections.
     pub fn refuse() -> Script {
         Script::new(Role::Refuse, [])
     }
 
-    /// An address of 127.0.0.1 that does not answer.
+    /// An address on 127.0.0.1 that does not answer.
     pub fn silent() -> Script {
         Script::new(Role::Silent, [])
     }
@@ -125,7 +125,7 @@ impl Script {
         self
     }
 
-    /// The same at this port, so that it can be another address of the same name.
+    /// The same on this port, so that it can be another address of the same name.
     pub fn port(mut self, port: u16) -> Script {
         self.port = port;
         self
@@ -142,7 +142,7 @@ impl Script {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Role {
-    /// It listens from the start and accepts when it comes to [`Step::Accept`].
+    /// It listens from the start and accepts at [`Step::Accept`].
     Listen,
     /// It connects.
     Dial,
@@ -154,12 +154,12 @@ pub enum Role {
 
 /// One step of a script.
 ///
-/// A peer has one connection at a time; [`Accept`](Step::Accept) and [`Connect`](Step::Connect) replace it. A step that fails
-/// ends the script and is told in [`Report::trouble`].
+/// A peer has one connection at a time; [`Accept`](Step::Accept) and [`Connect`](Step::Connect) replace it. A failed step
+/// ends the script and is reported in [`Report::trouble`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Step {
-    /// Waits for a connection and takes it.
+    /// Accepts a connection.
     Accept,
     /// Connects.
     Connect(SocketAddr),
@@ -173,32 +173,32 @@ pub enum Step {
     WritePieces {
         /// What to write.
         bytes: Bytes,
-        /// How much at once.
+        /// The length of a piece, in bytes.
         piece: usize,
     },
-    /// Writes all of it, and raises a signal when, for a while, nothing more can be written, or at its end.
+    /// Writes all of it, and raises a signal at its end, or earlier if for a while nothing more can be written.
     WriteUntilFull(Bytes, &'static str),
-    /// Writes back what it reads, until the stream ends.
+    /// Echoes what it reads, until the stream ends.
     Echo,
-    /// Takes this many connections, and when all are there serves one after the other as [`Echo`](Step::Echo) does, and closes it.
+    /// Accepts this many connections; then serves one after another like [`Echo`](Step::Echo), and closes it.
     Crowd(usize),
     /// Writes this again and again, and reads meanwhile, until the stream ends. Refusals to write do not end it.
     Talk(Bytes),
-    /// Shakes hands as the server. From here on, what is read and written goes inside TLS.
+    /// Performs the handshake as the server. From here on, reads and writes go inside TLS.
     Tls(TlsServer),
     /// The same as the client.
     TlsClient(TlsClient),
-    /// Says inside TLS that its stream ends. [`Fin`](Step::Fin) ends it.
+    /// Sends `close_notify`. [`Fin`](Step::Fin) ends the stream.
     CloseNotify,
-    /// Changes the keys of TLS 1.3, and asks the other to do the same.
+    /// Updates the keys of TLS 1.3, and requests the same of the other side.
     KeyUpdate,
     /// Writes all of it below TLS.
     WriteBelow(Bytes),
-    /// Sends FIN, and can still read.
+    /// Sends FIN; it can still read.
     Fin,
     /// Resets the connection.
     Reset,
-    /// Closes the descriptor. What was not read makes that a reset.
+    /// Closes the descriptor. Unread input makes that a reset.
     Close,
     /// Waits for a signal.
     Wait(&'static str),
@@ -206,23 +206,23 @@ pub enum Step {
     Signal(&'static str),
 }
 
-/// What a peer has seen.
+/// A peer's report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// How many connections it has had.
+    /// The number of its connections.
     pub connections: usize,
     /// Its own address in the last connection.
     pub local: Option<SocketAddr>,
     /// The other's address in the last connection.
     pub remote: Option<SocketAddr>,
-    /// Bytes received, inside TLS or in clear.
+    /// Bytes received, inside TLS or in the clear.
     pub received: usize,
     /// Bytes written.
     pub written: usize,
-    /// How the other's stream ended, as far as it was read.
+    /// The end of the other side's stream, if it was read that far.
     pub end: Option<End>,
-    /// What it has seen of TLS, from [`Step::Tls`] on.
+    /// Its view of TLS, from [`Step::Tls`] on.
     pub tls: Option<TlsReport>,
     /// Whether all steps are done.
     pub done: bool,

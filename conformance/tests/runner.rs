@@ -287,7 +287,7 @@ fn every_verdict_is_told(nowhere: &Path) {
             &[
                 "case fake/hangs ... FAILED (timeout)",
                 "0 passed; 1 failed",
-                "threads when it was killed:",
+                "threads at the kill:",
                 ": waits, 0.0",
             ],
         ),
@@ -296,7 +296,7 @@ fn every_verdict_is_told(nowhere: &Path) {
             false,
             &[
                 "case fake/spins ... FAILED (timeout)",
-                "threads when it was killed:\n  spins: running, 0.",
+                "threads at the kill:\n  spins: running, 0.",
                 ": waits, 0.0",
             ],
         ),
@@ -318,7 +318,7 @@ fn every_verdict_is_told(nowhere: &Path) {
             false,
             &[
                 "case fake/leaks ... FAILED",
-                "what is left of the provider (LIFE-8)",
+                "the provider's leftovers (LIFE-8)",
                 "descriptors: socket:[",
             ],
         ),
@@ -340,7 +340,7 @@ fn every_verdict_is_told(nowhere: &Path) {
         (
             "fake/has-no-guards",
             true,
-            &["it has no guards", "0 passed; 0 failed; 1 ignored"],
+            &["the subject has no guards", "0 passed; 0 failed; 1 ignored"],
         ),
     ];
     for (id, success, words) in table {
@@ -367,7 +367,7 @@ fn stale_and_unknown_entries_are_errors(directory: &Path) {
     said.ends(false);
     write(directory, "\"fake/renamed\" = \"it used to fail\"\n");
     let said = judge(directory, &["--filter", "fake/passes"]);
-    said.has(&["there is no case fake/renamed"]);
+    said.has(&["no case fake/renamed"]);
     said.ends(false);
 }
 
@@ -408,7 +408,7 @@ fn mutants_must_be_caught(nowhere: &Path) {
         "as the test wants it",
         "mutant needs-servers ... ignored, listen is not declared",
         "mutant nobodys ... SURVIVED",
-        "no case is named that fails because of it",
+        "no named case fails because of it",
         "1 caught; 3 survived; 1 ignored",
     ]);
     said.ends(false);
@@ -439,12 +439,15 @@ fn one_mutant_is_judged(nowhere: &Path) {
     said.ends(false);
     judge(nowhere, &["--mutant", "harmless", "--filter", filter]).ends(true);
     let said = judge(nowhere, &["--mutant", "nowhere"]);
-    said.has(&["there is no mutant nowhere"]);
+    said.has(&["no mutant nowhere"]);
     said.ends(false);
     for (args, words) in [
-        (&["--all-cases"][..], "--all-cases goes with --mutants"),
-        (&["--mutants", "--filter", "fake"], "--filter goes with"),
-        (&["--mutants", "--json", "f"], "do not go with --mutants"),
+        (&["--all-cases"][..], "--all-cases needs --mutants"),
+        (&["--mutants", "--filter", "fake"], "--filter needs"),
+        (
+            &["--mutants", "--json", "f"],
+            "cannot be combined with --mutants",
+        ),
     ] {
         let said = judge(nowhere, args);
         said.has(&[words]);

@@ -1,5 +1,5 @@
-//! `cargo xtask book`: the pages as a book, by mdBook, with the report of the conformance kit in it and its links checked as
-//! they were rendered.
+//! `cargo xtask book`: the pages as a book, by mdBook, with the conformance kit's report and with its rendered links
+//! checked.
 
 mod check;
 mod preprocess;
@@ -20,7 +20,7 @@ Builds the book into target/book and checks its links.
 mdBook is taken from target/tools, and installed there if it is missing. The report of the kit is target/conformance.html,
 made if it is missing; `cargo xtask conformance --html target/conformance.html` makes it anew.";
 
-/// The version whose output the checks know.
+/// The mdBook version whose output the checks understand.
 const MDBOOK: &str = "0.5.4";
 
 /// Where the report of the kit is, from the root.
@@ -29,7 +29,7 @@ const REPORT: &str = "target/conformance.html";
 /// The address of the repository, for the preprocessor that mdBook starts.
 const REPOSITORY: &str = "TCPSOCKET_BOOK_REPOSITORY";
 
-/// Tells the preprocessor that the report is built, too; `mdbook serve` does without.
+/// Tells the preprocessor that the report is built as well; `mdbook serve` does without it.
 const WITH_REPORT: &str = "TCPSOCKET_BOOK_WITH_REPORT";
 
 pub(crate) fn run(args: &[String]) -> ExitCode {
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     let outcome = match args[..] {
         [] => build(None),
         ["--repository", url] => build(Some(url)),
-        // What mdBook calls, as book.toml says.
+        // The preprocessor that mdBook calls, configured in book.toml.
         ["--preprocess"] => preprocess::run(),
         ["--preprocess", "supports", renderer] => match renderer {
             "html" => Ok(()),
@@ -77,14 +77,14 @@ fn build(repository: Option<&str>) -> Result<(), String> {
     }
     finish(&mut build)?;
     let book = root.join("target/book");
-    // Its clauses are linked as they stand in the repository.
+    // The report links to clauses by their paths in the repository.
     let page = read(&report)?.replace("\"docs/spec/", "\"spec/");
     let page = page.replace(".md#", ".html#").replace(".md\"", ".html\"");
     // In its frame, too, a link opens the whole page.
     let page = page.replacen("<head>\n", "<head>\n<base target=\"_top\">\n", 1);
     write(&book.join("report.html"), &page)?;
     let checked = check::links(&book)?;
-    println!("book: {checked} links lead somewhere; target/book/index.html");
+    println!("book: {checked} links checked; target/book/index.html");
     Ok(())
 }
 
@@ -111,7 +111,7 @@ fn mdbook(root: &Path) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// Runs a command to its end.
+/// Runs a command and waits for its end.
 fn finish(command: &mut Command) -> Result<(), String> {
     let status = command.stdin(Stdio::null()).status();
     match status {
@@ -134,7 +134,7 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// The place that a link means, from the root: `path` as seen from the file `from`. `None` if it is above the root.
+/// The target of a link, from the root: `path` relative to the file `from`. `None` if it is above the root.
 fn resolve(from: &str, path: &str) -> Option<String> {
     let mut parts: Vec<&str> = from.split('/').collect();
     parts.pop();

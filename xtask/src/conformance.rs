@@ -13,7 +13,7 @@ use tcpsocket_tls::{Client, Trust};
 
 use crate::guards;
 
-/// Passes its arguments on to the kit's runner; `--help` lists them.
+/// Forwards its arguments to the kit's runner; `--help` lists them.
 pub(crate) fn run(args: &[String]) -> ExitCode {
     Runner::new(vec![
         Box::new(OnSmol),
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     .run(args)
 }
 
-/// Believes the world's roots, or the platform's if it has none.
+/// Trusts the world's roots, or the platform's if it has none.
 fn believer(setup: &Setup) -> Client {
     let roots = setup.roots.iter();
     let roots = roots.map(|it| CertificateDer::from(it.to_vec()));
@@ -102,7 +102,7 @@ impl Subject for OnSpawner {
             spawner.spawn(task).detach();
         });
         let run = move |case| smol::block_on(executor.spawn(case));
-        // Those of the provider's own closure and of this one are no tasks.
+        // References of the provider's own closure and of this one are no tasks.
         Started::new(Arc::new(provider.with_tls(believer(&setup))), run)
             .counting(move || Arc::strong_count(&count) - 2)
     }

@@ -1,4 +1,4 @@
-//! The guards of `tcpsocket-policy`, as the kit asks for them.
+//! The guards of `tcpsocket-policy`, for the kit.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tcpsocket::SocketProvider;
 use tcpsocket_conformance::{App, Policy, Restricted, Trust};
 use tcpsocket_policy as policy;
 
-/// A guard around any provider, for an app as the kit describes it. `None` if it wants a policy that there is not.
+/// A guard around any provider, for an app as the kit describes it. `None` if there is no such policy.
 pub(crate) fn restricted(provider: Arc<dyn SocketProvider>, app: App) -> Option<Restricted> {
     let rules = match app.policy {
         Policy::Silent => policy::Policy::new(),

@@ -13,12 +13,12 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  conformance [--help]    judges our implementations by the clauses of the specification
-  servers [--only NAME]   drives the example clients and the tcpsocket command against real servers on loopback
-  book [--help]           builds the pages as a book and checks its links
-  bench [--help]          counts system calls, allocations and heap bytes, side by side with plain smol
-  tidy [--root DIR]       checks the rules of the house that no compiler checks
-  clauses                 copies the statements of docs/spec into the kit
+  conformance [--help]    judge this workspace's implementations by the clauses of the specification
+  servers [--only NAME]   run the example clients and the tcpsocket command against real servers on loopback
+  book [--help]           build the pages as a book, and check its links
+  bench [--help]          count system calls, allocations and heap bytes, side by side with plain smol
+  tidy [--root DIR]       check the rules that no compiler checks
+  clauses                 copy the statements of docs/spec into the kit
 ";
 
 fn main() -> ExitCode {
@@ -39,13 +39,13 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         other => {
-            eprint!("xtask: no command {other:?}\n\n{USAGE}");
+            eprint!("xtask: unknown command {other:?}\n\n{USAGE}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Writes the table of the kit that `tidy` compares.
+/// Writes the kit's table of statements, which `tidy` compares.
 fn clauses() -> ExitCode {
     match tidy::statements::write(&workspace_root()) {
         Ok(path) => {
@@ -59,7 +59,7 @@ fn clauses() -> ExitCode {
     }
 }
 
-/// The workspace that this xtask belongs to.
+/// The workspace of this xtask.
 fn workspace_root() -> PathBuf {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
@@ -68,7 +68,7 @@ fn workspace_root() -> PathBuf {
         .map_or(manifest.clone(), Path::to_path_buf)
 }
 
-/// Cargo, the one that runs us.
+/// The cargo that runs this program.
 fn cargo() -> std::process::Command {
     std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

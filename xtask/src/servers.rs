@@ -1,8 +1,8 @@
-//! `cargo xtask servers`: drives the example clients and the `tcpsocket` command, real programs over our sockets, against
+//! `cargo xtask servers`: runs the example clients and the `tcpsocket` command, real programs on these sockets, against
 //! real servers on loopback.
 //!
-//! A server that is not installed is a failure, not a skip, and so is what this kernel cannot do, unless
-//! `--allow-missing-kernel` says otherwise. `--tool` takes a command that is built already, or another one with the same arguments.
+//! A missing server is a failure, not a skip, and so is a missing feature of the kernel, unless
+//! `--allow-missing-kernel` says otherwise. `--tool` names an already built command, or another one with the same arguments.
 
 mod dovecot;
 mod exchange;
@@ -26,10 +26,10 @@ use serde_json::Value;
 use process::Folder;
 use run::Run;
 
-/// Servers, and what is checked against them.
+/// Servers, and the checks against them.
 struct Fixture {
     name: &'static str,
-    /// The programs that it needs, and the packages of Debian that have them.
+    /// The programs that it needs, and their Debian packages.
     needs: &'static [(&'static str, &'static str)],
     run: fn(&mut Run, &Folder) -> Result<(), String>,
 }
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     }
 }
 
-/// Returns how many checks failed.
+/// Returns the number of failed checks.
 fn drive(only: &[&str], tool: Option<PathBuf>, forgiving: bool) -> Result<usize, String> {
     let fixtures: Vec<&Fixture> = FIXTURES
         .iter()
@@ -120,7 +120,7 @@ fn drive(only: &[&str], tool: Option<PathBuf>, forgiving: bool) -> Result<usize,
     Ok(failed)
 }
 
-/// Builds the command, and says where it is.
+/// Builds the command, and returns its path.
 fn build() -> Result<PathBuf, String> {
     let output = crate::cargo()
         .current_dir(crate::workspace_root())
@@ -140,5 +140,5 @@ fn build() -> Result<PathBuf, String> {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|it| it["target"]["name"] == "tcpsocket")
         .find_map(|it| it["executable"].as_str().map(PathBuf::from))
-        .ok_or_else(|| "cargo built the tcpsocket command but did not say where".to_owned())
+        .ok_or_else(|| "cargo built the tcpsocket command, but reported no path".to_owned())
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the rules of the house that no compiler checks.
+//! `cargo xtask tidy`: the rules that no compiler checks.
 //!
 //! Every violation is printed as `path:line: message`.
 
@@ -60,7 +60,7 @@ fn check(root: &Path) -> Result<Report, String> {
     Ok(report)
 }
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Default)]
 struct Report {
     checks: usize,
@@ -94,7 +94,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What the checks look at.
+/// The input of the checks.
 #[derive(Debug)]
 struct Workspace {
     root: PathBuf,
@@ -102,12 +102,12 @@ struct Workspace {
     files: Vec<File>,
 }
 
-/// A package that `cargo metadata` knows.
+/// A package in `cargo metadata`.
 #[derive(Debug)]
 struct Package {
     name: String,
     version: String,
-    /// The path of its manifest, from the root where it is below it.
+    /// The path of its manifest, relative to the root if below it.
     manifest: String,
     licence: Option<String>,
     description: Option<String>,
@@ -115,7 +115,7 @@ struct Package {
     published: bool,
 }
 
-/// A text file of ours.
+/// A text file of this repository.
 #[derive(Debug)]
 struct File {
     /// From the root, with `/`.
@@ -156,7 +156,7 @@ impl File {
         (1..).zip(self.text.split('\n'))
     }
 
-    /// The number of the first line that passes, or 1.
+    /// The number of the first matching line, or 1.
     fn line_where(&self, test: impl Fn(&str) -> bool) -> usize {
         self.lines()
             .find(|(_, line)| test(line))
@@ -218,7 +218,7 @@ fn files(root: &Path) -> Result<Vec<File>, String> {
     let mut files = Vec::new();
     for path in paths {
         let extension = Path::new(path).extension().and_then(|it| it.to_str());
-        // A file that was removed but not yet staged is still listed.
+        // Git still lists a removed file until the removal is staged.
         if !matches!(extension, Some("rs" | "md" | "toml")) || !root.join(path).is_file() {
             continue;
         }
@@ -231,7 +231,7 @@ fn files(root: &Path) -> Result<Vec<File>, String> {
     Ok(files)
 }
 
-/// Runs a command and returns what it printed, or what it complained of.
+/// Runs a command and returns its output, or its complaint.
 fn output(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command

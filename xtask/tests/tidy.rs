@@ -91,7 +91,7 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
             vec![
                 Replace("crates/tcpsocket-smol/Cargo.toml", "tcpsocket-smol", "tcpsocket-new".into()),
             ],
-            says("crates/tcpsocket-smol/Cargo.toml:1: nothing says whom tcpsocket-new may know"),
+            says("crates/tcpsocket-smol/Cargo.toml:1: no rule for the dependencies of tcpsocket-new"),
         ),
         // Licences.
         (
@@ -110,17 +110,17 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
         (
             "an id twice",
             vec![Append(states, "\n### TX-1 (MUST)\n".into())],
-            says("docs/spec/states.md:10: TX-1 stands already in docs/spec/sending.md:3"),
+            says("docs/spec/states.md:10: TX-1 already exists in docs/spec/sending.md:3"),
         ),
         (
             "a row twice",
             vec![Append(states, "| ROW-1 | again |\n".into())],
-            says("docs/spec/states.md:9: ROW-1 stands already in docs/spec/states.md:7"),
+            says("docs/spec/states.md:9: ROW-1 already exists in docs/spec/states.md:7"),
         ),
         (
             "a row left out",
             vec![Append(states, format!("| ROW-{} | late |\n", 4))],
-            says("docs/spec/states.md:1: ROW-3 is missing from the table, which goes on to ROW-4"),
+            says("docs/spec/states.md:1: ROW-3 is missing from the table, which continues to ROW-4"),
         ),
         (
             "a heading that only looks like a clause",
@@ -181,12 +181,12 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
         (
             "a clause judged and excused",
             vec![Append(unobservable, "| TX-1 | too hard |\n".into())],
-            says("docs/spec/unobservable.md:6: TX-1 has a case in the kit: take it off"),
+            says("docs/spec/unobservable.md:6: TX-1 has a case in the kit: remove it from"),
         ),
         (
             "an excuse for what binds nobody",
             vec![Append(unobservable, "| TX-3 | too hard |\n".into())],
-            says("docs/spec/unobservable.md:6: \"TX-3\" is no clause that binds"),
+            says("docs/spec/unobservable.md:6: \"TX-3\" is not a binding clause"),
         ),
         (
             "an excuse without a reason",
@@ -201,7 +201,7 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
         (
             "a case of no clause",
             vec![Append(kit, "const EMPTY: Case = Case { clauses: &[\"Tx1\"] };\n".into())],
-            says("conformance/src/lib.rs:10: a case names \"Tx1\", which is no clause"),
+            says("conformance/src/lib.rs:10: a case names \"Tx1\", which is not a clause"),
         ),
         (
             "no specification at all",
@@ -220,7 +220,7 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
         (
             "a block that nobody compiles",
             vec![Append("conformance/README.md", "\n```rust,ignore\nlet a = 1;\n```\n".into())],
-            says("conformance/README.md:3: rustdoc does not compile this block, and it stands in no test"),
+            says("conformance/README.md:3: rustdoc does not compile this block, and it is no part of a test"),
         ),
         (
             "a block that is a part of a test",
@@ -242,7 +242,7 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
         (
             "a file that does not say what it is for",
             vec![Write("crates/tcpsocket/src/new.rs", "\n//! Late.\n".into())],
-            says("crates/tcpsocket/src/new.rs:1: the first line must say what the file is for"),
+            says("crates/tcpsocket/src/new.rs:1: the first line must state the purpose of the file"),
         ),
         (
             "a file that git ignores is not ours",
@@ -277,9 +277,9 @@ fn table() -> Vec<(&'static str, Vec<Seed>, Vec<String>)> {
                 Append("Cargo.toml", "\r\n".into()),
             ],
             vec![
-                "CHANGELOG.md:4: trailing white space".into(),
-                "Cargo.toml:8: trailing white space".into(),
-                "crates/tcpsocket/src/lib.rs:5: trailing white space".into(),
+                "CHANGELOG.md:4: trailing whitespace".into(),
+                "Cargo.toml:8: trailing whitespace".into(),
+                "crates/tcpsocket/src/lib.rs:5: trailing whitespace".into(),
             ],
         ),
         (

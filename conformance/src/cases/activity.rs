@@ -8,14 +8,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "activity/output-leaves",
         clauses: &["ACT-1", "TURN-6"],
-        requirement: "What send accepted leaves although nobody polls, the end of a burst too.",
+        requirement: "Accepted bytes leave although nobody polls, including the end of a burst.",
         run: |cx| Box::pin(output_leaves(cx)),
         ..Case::MUST
     },
     Case {
         id: "activity/backlog-leaves",
         clauses: &["ACT-1", "ACT-2"],
-        requirement: "What the kernel had no room for leaves when it has, although nobody polls.",
+        requirement: "Bytes that the kernel had no room for leave as soon as it has, although nobody polls.",
         run: |cx| Box::pin(backlog_leaves(cx)),
         ..Case::MUST
     },
@@ -37,7 +37,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "activity/drop-flushes",
         clauses: &["ACT-5", "ROW-31"],
-        requirement: "Dropping the last handle is close: what was accepted leaves, then FIN.",
+        requirement: "Dropping the last handle is a close: accepted bytes leave, then FIN.",
         run: |cx| Box::pin(drop_flushes(cx)),
         ..Case::MUST
     },
@@ -65,7 +65,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "activity/idle-waits-for-the-lingering",
         clauses: &["ACT-6", "CL-13"],
-        requirement: "idle waits while a socket discards what its peer still sends.",
+        requirement: "idle waits while a socket discards its peer's remaining data.",
         run: |cx| Box::pin(idle_waits_for_the_lingering(cx)),
         ..Case::MUST
     },

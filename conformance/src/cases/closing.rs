@@ -6,14 +6,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "closing/flushes",
         clauses: &["CL-1", "CL-2", "CL-14", "ST-6", "ROW-13", "ROW-24"],
-        requirement: "close is closing at once, flushes all, ends output by FIN, and then comes Close.",
+        requirement: "close moves the state to closing at once, flushes everything and sends FIN; then Close comes.",
         run: |cx| Box::pin(flushes(cx)),
         ..Case::MUST
     },
     Case {
         id: "closing/peer-that-writes-first",
         clauses: &["ACT-2", "ACT-3", "CL-1", "ROW-26"],
-        requirement: "A close completes toward a peer that writes all of its own before it reads anything.",
+        requirement: "A close completes even if the peer writes all its data before it reads anything.",
         run: |cx| Box::pin(peer_that_writes_first(cx)),
         ..Case::MUST
     },
@@ -27,14 +27,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "closing/twice",
         clauses: &["CL-1", "ROW-22", "ROW-28"],
-        requirement: "close in closing and closed does nothing, and abort in closed neither.",
+        requirement: "close in closing or closed does nothing, nor does abort in closed.",
         run: |cx| Box::pin(twice(cx)),
         ..Case::MUST
     },
     Case {
         id: "closing/no-data-after",
         clauses: &["ST-13", "ROW-26", "CL-1"],
-        requirement: "After close no data is returned, whatever had arrived.",
+        requirement: "After close no data is returned, even if it had arrived before.",
         run: |cx| Box::pin(no_data_after(cx)),
         ..Case::MUST
     },
@@ -42,70 +42,70 @@ pub(super) const CASES: &[Case] = &[
         id: "closing/while-suspended",
         clauses: &["RX-13"],
         needs: &[Capability::Suspend],
-        requirement: "close completes while suspended, and discards what was not delivered.",
+        requirement: "close completes while suspended, and discards undelivered data.",
         run: |cx| Box::pin(while_suspended(cx)),
         ..Case::MUST
     },
     Case {
         id: "closing/waits-for-nobody",
         clauses: &["CL-14"],
-        requirement: "Close waits neither for the peer's FIN nor until it has read.",
+        requirement: "Close waits neither for the peer's FIN nor for its reading.",
         run: |cx| Box::pin(waits_for_nobody(cx)),
         ..Case::MUST
     },
     Case {
         id: "closing/both-directions",
         clauses: &["CL-7", "ST-13"],
-        requirement: "close ends both directions: what the peer answers is not delivered.",
+        requirement: "close ends both directions: the peer's answer is not delivered.",
         run: |cx| Box::pin(both_directions(cx)),
         ..Case::MUST
     },
     Case {
         id: "closing/by-the-peer",
         clauses: &["CL-5", "CL-6", "ROW-15", "ST-5"],
-        requirement: "The peer's end is returned after all data as a clean Close, and our side is ended too.",
+        requirement: "The peer's end is returned as a clean Close after all data, and our side ends too.",
         run: |cx| Box::pin(by_the_peer(cx)),
         ..Case::MUST
     },
     Case {
         id: "closing/by-the-peer-with-output-queued",
         clauses: &["CL-8", "ROW-16", "TX-6"],
-        requirement: "After the peer's end the flush goes on, send works, and then come drain and Close.",
+        requirement: "After the peer's end the flush continues and send works; then drain and Close come.",
         run: |cx| Box::pin(by_the_peer_with_output_queued(cx)),
         ..Case::MUST
     },
     Case {
         id: "closing/by-the-peer-while-closing",
         clauses: &["CL-1", "RX-13"],
-        requirement: "An end of the peer's stream does not cut the flush of a close short.",
+        requirement: "The end of the peer's stream does not cut the flush of a close short.",
         run: |cx| Box::pin(by_the_peer_while_closing(cx)),
         ..Case::MUST
     },
     Case {
         id: "closing/by-the-peer-and-more-to-say",
         clauses: &["CL-8"],
-        requirement: "What is sent in the turn of that drain still leaves before Close.",
+        requirement: "Bytes sent in the turn of that drain still leave before Close.",
         run: |cx| Box::pin(by_the_peer_and_more_to_say(cx)),
         ..Case::MUST
     },
     Case {
         id: "closing/with-unread-input",
         clauses: &["CL-13", "CL-14"],
-        requirement: "A close with unread input destroys nothing of what the peer has yet to read.",
+        requirement: "A close with unread input destroys no data that the peer has yet to read.",
         run: |cx| Box::pin(with_unread_input(cx)),
         ..Case::MUST
     },
     Case {
         id: "closing/abort-drops-the-queue",
         clauses: &["CL-4", "CL-2", "ROW-14", "ST-6", "TURN-2"],
-        requirement: "abort(None) drops what is held and ends output by FIN; Close is the only event.",
+        requirement: "abort(None) drops held bytes and sends FIN; Close is the only event.",
         run: |cx| Box::pin(abort_drops_the_queue(cx)),
         ..Case::MUST
     },
     Case {
         id: "closing/abort-cuts-the-flush-short",
         clauses: &["CL-4", "ROW-23"],
-        requirement: "abort(None) in closing ends a flush that is stuck.",
+        requirement: "abort(None) in closing ends a stuck flush.",
         run: |cx| Box::pin(abort_cuts_the_flush_short(cx)),
         ..Case::MUST
     },
@@ -120,7 +120,7 @@ pub(super) const CASES: &[Case] = &[
         id: "closing/linger-expires",
         clauses: &["CL-15", "CL-16", "OPT-5", "ERR-2"],
         needs: &[Capability::Linger],
-        requirement: "A flush without progress ends by NetworkTimeoutError, Close and a reset when linger is over.",
+        requirement: "When linger expires, a flush without progress ends in NetworkTimeoutError, Close and a reset.",
         run: |cx| Box::pin(linger_expires(cx)),
         ..Case::MUST
     },
@@ -128,7 +128,7 @@ pub(super) const CASES: &[Case] = &[
         id: "closing/linger-measures-time-without-progress",
         clauses: &["CL-15"],
         needs: &[Capability::Linger],
-        requirement: "A flush that is slow and makes progress is not cut off.",
+        requirement: "A slow flush that makes progress is not cut off.",
         run: |cx| Box::pin(linger_measures_time_without_progress(cx)),
         ..Case::MUST
     },
@@ -136,14 +136,14 @@ pub(super) const CASES: &[Case] = &[
         id: "closing/linger-bounds-the-discarding",
         clauses: &["CL-13", "ACT-6"],
         needs: &[Capability::Linger],
-        requirement: "A peer that never ends its stream is waited for as long as linger says.",
+        requirement: "linger bounds the wait for a peer that never ends its stream.",
         run: |cx| Box::pin(linger_bounds_the_discarding(cx)),
         ..Case::MUST
     },
     Case {
         id: "closing/discards-so-much-and-no-more",
         clauses: &["CL-13"],
-        requirement: "At most 64 MiB are discarded after a close, then the connection ends.",
+        requirement: "After a close at most 64 MiB are discarded; then the connection ends.",
         run: |cx| Box::pin(discards_so_much_and_no_more(cx)),
         ..Case::MUST
     },

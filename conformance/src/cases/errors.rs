@@ -7,14 +7,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "errors/reset",
         clauses: &["ERR-4", "CL-9", "ROW-17", "ST-4", "ST-8", "ST-10"],
-        requirement: "A reset by the peer is NetworkError, then Close, and no clean end.",
+        requirement: "A reset by the peer is NetworkError, then Close, and not a clean end.",
         run: |cx| Box::pin(reset(cx)),
         ..Case::MUST
     },
     Case {
         id: "errors/reset-before-close",
         clauses: &["CL-9", "GATE-13", "RX-13"],
-        requirement: "A reset that came before close, and was not returned yet, is returned after it.",
+        requirement: "A reset that arrived before close and was not yet returned is returned after it.",
         run: |cx| Box::pin(reset_before_close(cx)),
         ..Case::MUST
     },
@@ -22,28 +22,28 @@ pub(super) const CASES: &[Case] = &[
         id: "errors/reset-that-waits-before-close",
         clauses: &["CL-9", "GATE-13", "RX-13"],
         needs: &[Capability::Suspend],
-        requirement: "A reset that waits for resume is returned after close, without the data before it.",
+        requirement: "A reset that waits for resume is returned after close, without the preceding data.",
         run: |cx| Box::pin(reset_that_waits_before_close(cx)),
         ..Case::MUST
     },
     Case {
         id: "errors/class-and-name",
         clauses: &["ERR-1", "ERR-2", "ERR-8"],
-        requirement: "Failures of the network have class Network, and no name that begins with Security.",
+        requirement: "Network failures have class Network, and names that do not begin with Security.",
         run: |cx| Box::pin(class_and_name(cx)),
         ..Case::MUST
     },
     Case {
         id: "errors/last-words-first",
         clauses: &["CL-17", "ERR-4"],
-        requirement: "A write error waits until the peer's last words were delivered.",
+        requirement: "A write error waits until the peer's last data has been delivered.",
         run: |cx| Box::pin(last_words_first(cx)),
         ..Case::MUST
     },
     Case {
         id: "errors/last-words-before-a-stuck-flush",
         clauses: &["CL-17", "CL-9", "TX-25"],
-        requirement: "The peer's last words come before the error of a flush that was stuck, and no drain.",
+        requirement: "The peer's last data comes before the error of a stuck flush, and no drain comes.",
         run: |cx| Box::pin(last_words_before_a_stuck_flush(cx)),
         ..Case::MUST
     },
@@ -57,7 +57,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "errors/of-calls-change-nothing",
         clauses: &["ERR-11", "ERR-14"],
-        requirement: "An error that a call returns changes no state and no queue, and leads to no event.",
+        requirement: "An error returned by a call changes neither state nor queue, and causes no event.",
         run: |cx| Box::pin(of_calls_change_nothing(cx)),
         ..Case::MUST
     },
@@ -65,7 +65,7 @@ pub(super) const CASES: &[Case] = &[
         id: "errors/messages",
         clauses: &["ERR-16"],
         level: Level::Should,
-        requirement: "A message says more than the name and the class of its error, whether a call or an event brings it.",
+        requirement: "The message of an error, from a call or an event, says more than its name and class.",
         run: |cx| Box::pin(messages(cx)),
         ..Case::MUST
     },

@@ -17,7 +17,7 @@ pub(super) const CASES: &[Case] = &[
         id: "foreign/gate-panics",
         clauses: &["LIFE-9", "GATE-15"],
         needs: &[Capability::Gates],
-        requirement: "A gate that panics about an open has refused it, nothing is dialled, and other sockets go on.",
+        requirement: "If a gate panics on an open, the open is refused, nothing is dialled, and other sockets continue.",
         run: |cx| Box::pin(gate_panics(cx)),
         ..Case::MUST
     },
@@ -25,7 +25,7 @@ pub(super) const CASES: &[Case] = &[
         id: "foreign/gate-of-a-server-panics",
         clauses: &["LIFE-9"],
         needs: &[Capability::Gates, Capability::Listen],
-        requirement: "A gate that panics about a bind has refused it.",
+        requirement: "If a gate panics on a bind, the bind is refused.",
         run: |cx| Box::pin(gate_of_a_server_panics(cx)),
         ..Case::MUST
     },
@@ -33,7 +33,7 @@ pub(super) const CASES: &[Case] = &[
         id: "foreign/accept-gate-panics",
         clauses: &["LIFE-9", "GATE-8"],
         needs: &[Capability::Gates, Capability::Listen],
-        requirement: "A gate that panics about a peer has refused that one, and peers that wait go on waiting.",
+        requirement: "If a gate panics on a peer, that peer is refused, and waiting peers keep waiting.",
         run: |cx| Box::pin(accept_gate_panics(cx)),
         ..Case::MUST
     },
@@ -41,7 +41,7 @@ pub(super) const CASES: &[Case] = &[
         id: "foreign/resolver-panics",
         clauses: &["LIFE-9"],
         needs: &[Capability::Resolver],
-        requirement: "A resolver that panics has failed, which is a NetworkError of its open.",
+        requirement: "If a resolver panics, its lookup fails: the open ends in NetworkError.",
         run: |cx| Box::pin(resolver_panics(cx)),
         ..Case::MUST
     },
@@ -72,14 +72,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "foreign/waker-panics",
         clauses: &["LIFE-9", "EVT-5"],
-        requirement: "A waker that panics keeps no other waiter asleep, and its socket works.",
+        requirement: "If a waker panics, every other waiter is still woken, and its socket still works.",
         run: |cx| Box::pin(waker_panics(cx)),
         ..Case::MUST
     },
     Case {
         id: "foreign/payload-calls-back",
         clauses: &["LIFE-10"],
-        requirement: "The owner of payload may call the socket when its payload is dropped.",
+        requirement: "The owner of a payload may call the socket while the payload is dropped.",
         deadline: Duration::from_secs(5),
         run: |cx| Box::pin(payload_calls_back(cx)),
         ..Case::MUST
@@ -87,7 +87,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "foreign/waker-calls-back",
         clauses: &["LIFE-10", "EVT-7"],
-        requirement: "A waker may call the socket when it is woken and when it is dropped.",
+        requirement: "A waker may call the socket while it is woken and while it is dropped.",
         deadline: Duration::from_secs(5),
         run: |cx| Box::pin(waker_calls_back(cx)),
         ..Case::MUST

@@ -23,7 +23,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/order",
         clauses: &["GATE-1", "GATE-2", "GATE-3", "GATE-5"],
         needs: GATES,
-        requirement: "name of every gate in order, then connect of every gate in order, each once.",
+        requirement: "Every gate's name is called in order, then every gate's connect in order, each once.",
         run: |cx| Box::pin(order(cx)),
         ..Case::MUST
     },
@@ -31,7 +31,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/canonical",
         clauses: &["GATE-5", "NAME-1", "NAME-6"],
         needs: GATES,
-        requirement: "Gates are shown hosts and addresses in canonical form.",
+        requirement: "Gates receive hosts and addresses in canonical form.",
         run: |cx| Box::pin(canonical(cx)),
         ..Case::MUST
     },
@@ -39,7 +39,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/refused-at-the-call",
         clauses: &["GATE-4", "GATE-1", "GATE-15", "ERR-14"],
         needs: GATES,
-        requirement: "What name refuses at its first poll is the error of the call; nobody else is asked.",
+        requirement: "A refusal by name at its first poll is the call's error; no other gate is asked.",
         run: |cx| Box::pin(refused_at_the_call(cx)),
         ..Case::MUST
     },
@@ -63,7 +63,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/no-address-remains",
         clauses: &["GATE-5", "GATE-1", "GATE-15"],
         needs: GATES,
-        requirement: "Addresses that a gate invents are ignored; if none remains it is NotAllowedError.",
+        requirement: "Addresses invented by a gate are ignored; if none remains, the result is NotAllowedError.",
         run: |cx| Box::pin(no_address_remains(cx)),
         ..Case::MUST
     },
@@ -71,7 +71,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/invented-addresses-are-ignored",
         clauses: &["GATE-5", "GATE-15"],
         needs: GATES,
-        requirement: "Beside an invented address the admitted one is dialled.",
+        requirement: "If a gate adds an invented address, the admitted one is still dialled.",
         run: |cx| Box::pin(invented_addresses_are_ignored(cx)),
         ..Case::MUST
     },
@@ -79,7 +79,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/unknown-interface",
         clauses: &["NAME-13", "GATE-2", "GATE-4"],
         needs: GATES,
-        requirement: "That there is no such interface is told when every gate has admitted the address, and not before.",
+        requirement: "A missing interface is reported only after every gate has admitted the address.",
         run: |cx| Box::pin(unknown_interface(cx)),
         ..Case::MUST
     },
@@ -87,7 +87,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/asked-unpolled",
         clauses: &["ACT-2", "GATE-15"],
         needs: GATES,
-        requirement: "Gates are asked and the connection is made although nobody polls, and not before.",
+        requirement: "Gates are asked, and then the connection is made, although nobody polls.",
         run: |cx| Box::pin(asked_unpolled(cx)),
         ..Case::MUST
     },
@@ -95,7 +95,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/given-up",
         clauses: &["GATE-6", "CL-3"],
         needs: GATES,
-        requirement: "close, abort and the drop of the handle drop the future of a gate that waits.",
+        requirement: "close, abort and dropping the handle drop the future of a waiting gate.",
         run: |cx| Box::pin(given_up(cx)),
         ..Case::MUST
     },
@@ -103,7 +103,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/timeout-stands-still",
         clauses: &["GATE-7", "OPT-3"],
         needs: &[Capability::Gates, Capability::ConnectTimeout],
-        requirement: "The clock of connect_timeout stands still while a gate decides.",
+        requirement: "The clock of connect_timeout stops while a gate decides.",
         run: |cx| Box::pin(timeout_stands_still(cx)),
         ..Case::MUST
     },
@@ -119,7 +119,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/bind-asked",
         clauses: &["GATE-9", "GATE-1"],
         needs: SERVER_GATES,
-        requirement: "bind is asked once for a given port, and with 0 and the real one for an automatic one.",
+        requirement: "bind is asked once for a given port; for an automatic one, with 0 and then with the real port.",
         run: |cx| Box::pin(bind_asked(cx)),
         ..Case::MUST
     },
@@ -135,7 +135,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/listens-when-admitted",
         clauses: &["GATE-9"],
         needs: SERVER_GATES,
-        requirement: "The server listens only after bind was admitted with the real port.",
+        requirement: "The server listens only after every bind has admitted the real port.",
         run: |cx| Box::pin(listens_when_admitted(cx)),
         ..Case::MUST
     },
@@ -143,7 +143,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/accept-asked",
         clauses: &["GATE-1", "GATE-10", "NAME-6"],
         needs: SERVER_GATES,
-        requirement: "Every peer is shown to every gate in order, by canonical addresses.",
+        requirement: "Every gate is asked in order about every peer, with canonical addresses.",
         run: |cx| Box::pin(accept_asked(cx)),
         ..Case::MUST
     },
@@ -151,7 +151,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/ports",
         clauses: &["GATE-2", "GATE-5", "GATE-9"],
         needs: SERVER_GATES,
-        requirement: "Every question has the port that is meant: the request's, the bound one, the peer's.",
+        requirement: "Every question has the right port: the request's, the bound one or the peer's.",
         run: |cx| Box::pin(ports(cx)),
         ..Case::MUST
     },
@@ -159,7 +159,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/accept-refused",
         clauses: &["GATE-8"],
         needs: SERVER_GATES,
-        requirement: "A refused peer receives no byte and a reset, and leads to no event.",
+        requirement: "A refused peer receives a reset and no byte, and causes no event.",
         run: |cx| Box::pin(accept_refused(cx)),
         ..Case::MUST
     },
@@ -168,7 +168,7 @@ pub(super) const CASES: &[Case] = &[
         clauses: &["GATE-17"],
         level: Level::Should,
         needs: SERVER_GATES,
-        requirement: "A peer about which a gate has not decided does not hold up those behind it.",
+        requirement: "A peer that waits for a gate's decision does not hold up those behind it.",
         run: |cx| Box::pin(a_waiting_peer_holds_up_nobody(cx)),
         ..Case::MUST
     },
@@ -177,7 +177,7 @@ pub(super) const CASES: &[Case] = &[
         clauses: &["GATE-17"],
         level: Level::Should,
         needs: SERVER_GATES,
-        requirement: "Of 300 peers that wait for a gate some are not asked about yet, and none is forgotten.",
+        requirement: "Of 300 waiting peers a gate is asked about a bounded number at a time, and none is forgotten.",
         run: |cx| Box::pin(waiting_peers_are_bounded(cx)),
         ..Case::MUST
     },
@@ -185,7 +185,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/accept-given-up",
         clauses: &["SRV-12", "GATE-8"],
         needs: SERVER_GATES,
-        requirement: "close of the server disconnects a peer about which a gate has not decided.",
+        requirement: "close of the server disconnects a peer that waits for a gate's decision.",
         run: |cx| Box::pin(accept_given_up(cx)),
         ..Case::MUST
     },
@@ -201,7 +201,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/control-while-connecting",
         clauses: &["GATE-11", "GATE-6"],
         needs: GATES,
-        requirement: "Control::abort ends an attempt whose gate still waits.",
+        requirement: "Control::abort ends an attempt while a gate still decides.",
         run: |cx| Box::pin(control_while_connecting(cx)),
         ..Case::MUST
     },
@@ -209,7 +209,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/control-outlives-the-handle",
         clauses: &["GATE-12", "ACT-6"],
         needs: GATES,
-        requirement: "A control ends the flush of a socket whose last handle was dropped.",
+        requirement: "A control ends the flush of a socket after its last handle was dropped.",
         run: |cx| Box::pin(control_outlives_the_handle(cx)),
         ..Case::MUST
     },
@@ -217,7 +217,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/control-ends-the-lingering",
         clauses: &["GATE-12"],
         needs: GATES,
-        requirement: "A control ends the lingering of a socket that has returned Close.",
+        requirement: "A control ends the lingering of a socket after its Close.",
         run: |cx| Box::pin(control_ends_the_lingering(cx)),
         ..Case::MUST
     },
@@ -225,7 +225,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/first-error-wins",
         clauses: &["GATE-13", "CL-4", "CL-18"],
         needs: GATES,
-        requirement: "Of several errors the first is returned, and a close in between changes no more than the state.",
+        requirement: "Of several errors the first is returned, and a close in between changes only the state.",
         run: |cx| Box::pin(first_error_wins(cx)),
         ..Case::MUST
     },
@@ -233,7 +233,7 @@ pub(super) const CASES: &[Case] = &[
         id: "gates/control-of-a-server",
         clauses: &["GATE-14", "SRV-13", "EVT-14"],
         needs: SERVER_GATES,
-        requirement: "Control::abort of a server ends it with the error given; accepted sockets live on.",
+        requirement: "Control::abort ends a server with the given error; its accepted sockets live on.",
         run: |cx| Box::pin(control_of_a_server(cx)),
         ..Case::MUST
     },

@@ -7,28 +7,28 @@ pub(super) const CASES: &[Case] = &[
         id: "hostile/reset-before-the-first-byte",
         clauses: &["ERR-4", "CL-9", "SRV-15"],
         needs: &[Capability::Listen],
-        requirement: "A peer that resets at once costs one error, or no event if it was not accepted yet.",
+        requirement: "A peer that resets at once causes one error, or no event if it was not yet accepted.",
         run: |cx| Box::pin(reset_before_the_first_byte(cx)),
         ..Case::MUST
     },
     Case {
         id: "hostile/reset-before-open-is-told",
         clauses: &["ERR-4", "CL-9", "CL-10", "ST-7"],
-        requirement: "A reset that comes before Open was returned is one NetworkError, then Close.",
+        requirement: "A reset before Open is returned is one NetworkError, then Close.",
         run: |cx| Box::pin(reset_before_open_is_told(cx)),
         ..Case::MUST
     },
     Case {
         id: "hostile/reset-in-mid-stream",
         clauses: &["ERR-4", "CL-17", "ST-12"],
-        requirement: "What arrived before a reset is delivered, in order, then the error.",
+        requirement: "Data that arrived before a reset is delivered, in order, then the error.",
         run: |cx| Box::pin(reset_in_mid_stream(cx)),
         ..Case::MUST
     },
     Case {
         id: "hostile/reset-during-the-flush",
         clauses: &["CL-9", "TX-25", "ROW-17"],
-        requirement: "A reset in the middle of a flush is an error without a drain.",
+        requirement: "A reset during a flush is an error, without a drain.",
         run: |cx| Box::pin(reset_during_the_flush(cx)),
         ..Case::MUST
     },
@@ -42,7 +42,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "hostile/reset-after-close",
         clauses: &["ST-7", "CL-14"],
-        requirement: "A reset that comes after Close was returned changes nothing.",
+        requirement: "A reset after Close was returned changes nothing.",
         run: |cx| Box::pin(reset_after_close(cx)),
         ..Case::MUST
     },
@@ -64,7 +64,7 @@ pub(super) const CASES: &[Case] = &[
         id: "hostile/data-and-fin-while-suspended",
         clauses: &["RX-12"],
         needs: &[Capability::Suspend],
-        requirement: "Data and an end that came while suspended are returned after resume, in order.",
+        requirement: "Data and an end that arrived while suspended are returned after resume, in order.",
         run: |cx| Box::pin(data_and_fin_while_suspended(cx)),
         ..Case::MUST
     },
@@ -72,7 +72,7 @@ pub(super) const CASES: &[Case] = &[
         id: "hostile/reset-while-suspended",
         clauses: &["RX-12", "TX-23"],
         needs: &[Capability::Suspend],
-        requirement: "A reset that came while suspended does not show until resume or a write meets it.",
+        requirement: "A reset that arrived while suspended shows only after resume or a failed write.",
         run: |cx| Box::pin(reset_while_suspended(cx)),
         ..Case::MUST
     },
@@ -80,21 +80,21 @@ pub(super) const CASES: &[Case] = &[
         id: "hostile/never-reads",
         clauses: &["CL-16", "ACC-1", "ACT-6"],
         needs: &[Capability::Linger],
-        requirement: "A peer that never reads holds a closed socket no longer than linger.",
+        requirement: "A peer that never reads delays a closed socket by at most linger.",
         run: |cx| Box::pin(never_reads(cx)),
         ..Case::MUST
     },
     Case {
         id: "hostile/talks-while-we-close",
         clauses: &["CL-13", "CL-14"],
-        requirement: "A peer that keeps talking while we close still gets everything and a FIN.",
+        requirement: "A peer that keeps sending while we close still gets everything, and a FIN.",
         run: |cx| Box::pin(talks_while_we_close(cx)),
         ..Case::MUST
     },
     Case {
         id: "hostile/one-byte-segments",
         clauses: &["ST-12", "RX-1", "RX-5"],
-        requirement: "A stream in segments of one byte arrives whole.",
+        requirement: "A stream in one-byte segments arrives complete.",
         run: |cx| Box::pin(one_byte_segments(cx)),
         ..Case::MUST
     },
@@ -102,14 +102,14 @@ pub(super) const CASES: &[Case] = &[
         id: "hostile/connects-and-vanishes",
         clauses: &["SRV-15", "SRV-13"],
         needs: &[Capability::Listen],
-        requirement: "Peers that are gone before they are accepted do not end a server.",
+        requirement: "Peers that vanish before they are accepted do not end a server.",
         run: |cx| Box::pin(connects_and_vanishes(cx)),
         ..Case::MUST
     },
     Case {
         id: "hostile/no-descriptors-to-open",
         clauses: &["ERR-2", "ST-7", "ERR-14"],
-        requirement: "Without a descriptor an open is NetworkError, then Close, and later opens work.",
+        requirement: "Without a free descriptor an open ends in NetworkError, then Close, and later opens work.",
         run: |cx| Box::pin(no_descriptors_to_open(cx)),
         ..Case::MUST
     },
@@ -117,7 +117,7 @@ pub(super) const CASES: &[Case] = &[
         id: "hostile/no-descriptors-to-accept",
         clauses: &["SRV-15"],
         needs: &[Capability::Listen],
-        requirement: "Without descriptors a server waits, and delivers the peer when there are some.",
+        requirement: "Without free descriptors a server waits, and delivers the peer once there are some.",
         run: |cx| Box::pin(no_descriptors_to_accept(cx)),
         ..Case::MUST
     },

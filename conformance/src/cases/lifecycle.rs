@@ -10,7 +10,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "lifecycle/every-method-in-every-state",
         clauses: &["IF-2", "LIFE-7", "ST-14"],
-        requirement: "Every method can be called in every state, and answers as the table says.",
+        requirement: "Every method can be called in every state, and answers as the state table says.",
         run: |cx| Box::pin(every_method_in_every_state(cx)),
         ..Case::MUST
     },
@@ -31,14 +31,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "lifecycle/dropped-while-waiting",
         clauses: &["ACT-5", "ROW-31", "EVT-7"],
-        requirement: "A socket can be dropped while a wait is parked, and its waker is let go.",
+        requirement: "A socket can be dropped while a wait is parked, and its waker is dropped too.",
         run: |cx| Box::pin(dropped_while_waiting(cx)),
         ..Case::MUST
     },
     Case {
         id: "lifecycle/dropped-with-unread-input",
         clauses: &["ACT-5", "CL-13"],
-        requirement: "A drop with unread input destroys nothing of what the peer has yet to read.",
+        requirement: "A drop with unread input destroys no data that the peer has yet to read.",
         run: |cx| Box::pin(dropped_with_unread_input(cx)),
         ..Case::MUST
     },
@@ -46,7 +46,7 @@ pub(super) const CASES: &[Case] = &[
         id: "lifecycle/close-then-drop",
         clauses: &["LIFE-3", "CL-15"],
         needs: &[Capability::Linger],
-        requirement: "After close and drop the clock that close started goes on.",
+        requirement: "The linger clock started by close continues after a drop.",
         run: |cx| Box::pin(close_then_drop(cx)),
         ..Case::MUST
     },
@@ -54,7 +54,7 @@ pub(super) const CASES: &[Case] = &[
         id: "lifecycle/ended-with-handles-alive",
         clauses: &["LIFE-8"],
         level: Level::Should,
-        requirement: "A socket that has ended has no descriptor, although handles are alive.",
+        requirement: "A socket that has ended holds no descriptor, even while handles are alive.",
         run: |cx| Box::pin(ended_with_handles_alive(cx)),
         ..Case::MUST
     },
@@ -69,7 +69,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "lifecycle/many-one-after-another",
         clauses: &["ST-3", "ST-7"],
-        requirement: "A hundred connections one after another leave nothing behind.",
+        requirement: "A hundred successive connections leave nothing behind.",
         run: |cx| Box::pin(many_one_after_another(cx)),
         ..Case::MUST
     },

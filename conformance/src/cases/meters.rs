@@ -18,7 +18,7 @@ pub(super) const CASES: &[Case] = &[
         id: "meters/what-moves",
         clauses: &["ACC-1", "ACC-2", "ACC-4"],
         needs: GATES,
-        requirement: "A meter is told what is queued, written and read, and is dropped after the last of it.",
+        requirement: "A meter is told of bytes queued, written and read, and is dropped after the last report.",
         run: |cx| Box::pin(what_moves(cx)),
         ..Case::MUST
     },
@@ -26,7 +26,7 @@ pub(super) const CASES: &[Case] = &[
         id: "meters/live",
         clauses: &["ACC-2"],
         needs: GATES,
-        requirement: "A meter is told as it happens: written when the kernel takes, read when delivered.",
+        requirement: "A meter is told at once: of written bytes when the kernel takes them, of read bytes on delivery.",
         run: |cx| Box::pin(live(cx)),
         ..Case::MUST
     },
@@ -50,7 +50,7 @@ pub(super) const CASES: &[Case] = &[
         id: "meters/last-report-with-handles-alive",
         clauses: &["ACC-4"],
         needs: GATES,
-        requirement: "A meter is dropped when nothing moves any more, although handles are alive.",
+        requirement: "A meter is dropped once nothing can move any more, even while handles are alive.",
         run: |cx| Box::pin(last_report_with_handles_alive(cx)),
         ..Case::MUST
     },
@@ -66,7 +66,7 @@ pub(super) const CASES: &[Case] = &[
         id: "meters/quota",
         clauses: &["ACC-5", "TX-1", "ERR-11"],
         needs: GATES,
-        requirement: "A send that a meter refuses queues nothing and changes nothing.",
+        requirement: "A send refused by a meter queues nothing and changes nothing.",
         run: |cx| Box::pin(quota(cx)),
         ..Case::MUST
     },
@@ -74,7 +74,7 @@ pub(super) const CASES: &[Case] = &[
         id: "meters/quota-of-the-second",
         clauses: &["ACC-5", "ACC-1"],
         needs: GATES,
-        requirement: "When a later meter refuses, those before it are told that the bytes were dropped.",
+        requirement: "If a later meter refuses, the earlier ones are told that the bytes were dropped.",
         run: |cx| Box::pin(quota_of_the_second(cx)),
         ..Case::MUST
     },
@@ -82,7 +82,7 @@ pub(super) const CASES: &[Case] = &[
         id: "meters/every-ending",
         clauses: &["ACC-1", "ACC-4"],
         needs: GATES,
-        requirement: "A meter's sums are right and its drop comes, however a socket ends, and though nobody polls for the end.",
+        requirement: "However a socket ends, polled or not, its meter's sums are right and the meter is dropped.",
         run: |cx| Box::pin(every_ending(cx)),
         ..Case::MUST
     },
@@ -90,7 +90,7 @@ pub(super) const CASES: &[Case] = &[
         id: "meters/may-call-back",
         clauses: &["LIFE-10", "GATE-12"],
         needs: GATES,
-        requirement: "A meter may call its socket and its control while it is told, and when it is dropped.",
+        requirement: "A meter may call its socket and its control during a report and while it is dropped.",
         run: |cx| Box::pin(may_call_back(cx)),
         ..Case::MUST
     },
@@ -98,7 +98,7 @@ pub(super) const CASES: &[Case] = &[
         id: "meters/refused-opens",
         clauses: &["ACC-4", "GATE-10"],
         needs: GATES,
-        requirement: "The meter of a socket that never opened is dropped with it, with nothing counted.",
+        requirement: "The meter of a socket that never opened is dropped with it, with all counts zero.",
         run: |cx| Box::pin(refused_opens(cx)),
         ..Case::MUST
     },

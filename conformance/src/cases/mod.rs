@@ -57,7 +57,7 @@ pub const CASES: &[&[Case]] = &[
     properties::CASES,
 ];
 
-/// What the areas have in common.
+/// Common items of the areas.
 mod prelude {
     pub(super) use std::sync::Arc;
     pub(super) use std::task::{Poll, Waker};
@@ -75,12 +75,12 @@ mod prelude {
     pub(super) use crate::warden::{Answer, Answers, Warden, refusal};
     pub(super) use crate::{Capability, Case, Cx, End, Failure, Level, Outcome, Script};
 
-    /// A peer that reads all there is, and then ends.
+    /// A peer that reads to the end, and then ends its stream.
     pub(super) fn reader() -> Script {
         Script::listen([Accept, ReadToEnd, Close])
     }
 
-    /// A peer that reads nothing until the signal `read on`, in a small window: output toward it gets stuck.
+    /// A peer that reads nothing until the signal `read on`, in a small window: output toward it is stuck.
     pub(super) fn holder() -> Script {
         holder_until("read on")
     }
@@ -100,7 +100,7 @@ mod prelude {
         Script::listen([Accept, Wait(signal), Reset]).receive_buffer(32_768)
     }
 
-    /// An error that nothing else leads to.
+    /// An error without any other cause.
     pub(super) fn told() -> Error {
         Error::new(ErrorName::NotAllowed, "told to end by the case")
     }

@@ -15,7 +15,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/resolver-of-the-request",
         clauses: &["GATE-18", "GATE-3", "NAME-1", "IF-8"],
         needs: NAMES,
-        requirement: "The resolver of a request is asked, once, for the canonical name; host echoes what was given.",
+        requirement: "A request's resolver is asked once, for the canonical name; host echoes the given one.",
         run: |cx| Box::pin(resolver_of_the_request(cx)),
         ..Case::MUST
     },
@@ -23,7 +23,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/literals-are-not-looked-up",
         clauses: &["GATE-3"],
         needs: NAMES,
-        requirement: "A literal makes no lookup.",
+        requirement: "An address literal causes no lookup.",
         run: |cx| Box::pin(literals_are_not_looked_up(cx)),
         ..Case::MUST
     },
@@ -39,7 +39,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/error-of-the-resolver",
         clauses: &["GATE-18"],
         needs: NAMES,
-        requirement: "The error of the resolver is the one that is reported.",
+        requirement: "The resolver's error is reported.",
         run: |cx| Box::pin(error_of_the_resolver(cx)),
         ..Case::MUST
     },
@@ -48,7 +48,7 @@ pub(super) const CASES: &[Case] = &[
         clauses: &["GATE-16"],
         level: Level::Should,
         needs: NAMES,
-        requirement: "When an address refuses, the next one of the answer is dialled.",
+        requirement: "If an address refuses, the next one of the answer is dialled.",
         run: |cx| Box::pin(next_address_after_a_refusal(cx)),
         ..Case::MUST
     },
@@ -57,7 +57,7 @@ pub(super) const CASES: &[Case] = &[
         clauses: &["GATE-16"],
         level: Level::Should,
         needs: NAMES,
-        requirement: "An address that does not answer does not keep the next one from being dialled.",
+        requirement: "A silent address does not keep the next one from being dialled.",
         run: |cx| Box::pin(next_address_after_silence(cx)),
         ..Case::MUST
     },
@@ -65,7 +65,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/quiet-after-a-refused-address",
         clauses: &["EVT-3", "RX-3", "CL-13"],
         needs: NAMES,
-        requirement: "A connection whose first address refused is like any other: quiet while there is nothing, and closed in time.",
+        requirement: "After a refused first address a connection is like any other: quiet while idle, and closed in time.",
         run: |cx| Box::pin(quiet_after_a_refused_address(cx)),
         ..Case::MUST
     },
@@ -73,7 +73,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/another-port",
         clauses: &["GATE-18"],
         needs: NAMES,
-        requirement: "An answer with another port than the request's is NetworkError, and nothing is dialled.",
+        requirement: "An answer with a port other than the request's is NetworkError, and nothing is dialled.",
         run: |cx| Box::pin(another_port(cx)),
         ..Case::MUST
     },
@@ -85,7 +85,7 @@ pub(super) const CASES: &[Case] = &[
             Capability::Resolver,
             Capability::ConnectTimeout,
         ],
-        requirement: "A lookup that does not answer ends by NetworkTimeoutError, and is dropped.",
+        requirement: "A lookup without an answer ends in NetworkTimeoutError, and is dropped.",
         run: |cx| Box::pin(timeout_bounds_the_lookup(cx)),
         ..Case::MUST
     },
@@ -93,7 +93,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/localhost",
         clauses: &["IF-8", "NAME-1"],
         needs: &[Capability::Names],
-        requirement: "localhost is found without a resolver of the request, and host echoes what was given.",
+        requirement: "localhost is found without the request's resolver, and host echoes the given name.",
         run: |cx| Box::pin(localhost(cx)),
         ..Case::MUST
     },
@@ -101,7 +101,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/below-localhost",
         clauses: &["NAME-9", "NAME-7"],
         needs: &[Capability::Names],
-        requirement: "localhost and the names below it are this machine without a resolver, with a final dot and without.",
+        requirement: "localhost and the names below it mean this machine, without a resolver, with a final dot or without.",
         run: |cx| Box::pin(below_localhost(cx)),
         ..Case::MUST
     },
@@ -109,7 +109,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/final-dot",
         clauses: &["NAME-7", "NAME-1", "IF-8"],
         needs: GUARDED_NAMES,
-        requirement: "The resolver is told of a final dot; gates see the name without it.",
+        requirement: "The resolver receives a final dot; gates see the name without it.",
         run: |cx| Box::pin(final_dot(cx)),
         ..Case::MUST
     },
@@ -117,7 +117,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/answers-with-zones",
         clauses: &["NAME-12", "NAME-6"],
         needs: GUARDED_NAMES,
-        requirement: "Zones and flow information that mean nothing are not shown to gates, nor kept for the dialling.",
+        requirement: "Meaningless zones and flow information are neither shown to gates nor dialled.",
         run: |cx| Box::pin(answers_with_zones(cx)),
         ..Case::MUST
     },
@@ -125,7 +125,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/thousands-of-addresses",
         clauses: &["GATE-20", "GATE-5"],
         needs: GUARDED_NAMES,
-        requirement: "Gates are shown every address of an answer, and at most 32 of them are dialled.",
+        requirement: "Gates see every address of an answer; at most 32 of them are dialled.",
         run: |cx| Box::pin(thousands_of_addresses(cx)),
         ..Case::MUST
     },
@@ -133,7 +133,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/every-gate-must-admit",
         clauses: &["GATE-1", "GATE-5"],
         needs: GUARDED_NAMES,
-        requirement: "Every gate is asked once, about all addresses; what one of them leaves out is not dialled.",
+        requirement: "Every gate is asked once, about all addresses; an address omitted by one of them is not dialled.",
         run: |cx| Box::pin(every_gate_must_admit(cx)),
         ..Case::MUST
     },
@@ -149,7 +149,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/refused-names-are-not-looked-up",
         clauses: &["GATE-3", "GATE-4"],
         needs: GUARDED_NAMES,
-        requirement: "A name that a gate refuses is never looked up.",
+        requirement: "A name refused by a gate is never looked up.",
         run: |cx| Box::pin(refused_names_are_not_looked_up(cx)),
         ..Case::MUST
     },
@@ -157,7 +157,7 @@ pub(super) const CASES: &[Case] = &[
         id: "names/lookup-given-up",
         clauses: &["GATE-6", "CL-3"],
         needs: NAMES,
-        requirement: "close drops a lookup that has not answered, and only Close comes.",
+        requirement: "close drops a pending lookup, and only Close comes.",
         run: |cx| Box::pin(lookup_given_up(cx)),
         ..Case::MUST
     },

@@ -9,7 +9,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "opening/returns-connecting",
         clauses: &["IF-4", "IF-8", "IF-12", "IF-17", "ST-1", "ST-2"],
-        requirement: "A socket that open returned is connecting and echoes what it was given.",
+        requirement: "A socket returned by open is connecting, and echoes the request.",
         run: |cx| Box::pin(returns_connecting(cx)),
         ..Case::MUST
     },
@@ -30,7 +30,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "opening/host-letter-for-letter",
         clauses: &["IF-8", "NAME-1"],
-        requirement: "host() returns the letters that were given, and a literal in any spelling is dialled.",
+        requirement: "host() returns the given spelling, and a literal in any spelling is dialled.",
         run: |cx| Box::pin(host_letter_for_letter(cx)),
         ..Case::MUST
     },
@@ -44,7 +44,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "opening/hosts-that-are-none",
         clauses: &["IF-11", "NAME-2", "NAME-3", "NAME-4", "NAME-5", "NAME-11"],
-        requirement: "What is neither a name nor an address is InvalidAccessError at the call.",
+        requirement: "A host that is neither a name nor an address is InvalidAccessError at the call.",
         run: |cx| Box::pin(hosts_that_are_none(cx)),
         ..Case::MUST
     },
@@ -61,7 +61,7 @@ pub(super) const CASES: &[Case] = &[
         id: "opening/times-out",
         clauses: &["OPT-3", "ERR-2", "ROW-3", "CL-10"],
         needs: &[Capability::ConnectTimeout],
-        requirement: "A connect that nobody answers is NetworkTimeoutError when connect_timeout is over.",
+        requirement: "A connect without an answer is NetworkTimeoutError when connect_timeout expires.",
         run: |cx| Box::pin(times_out(cx)),
         ..Case::MUST
     },
@@ -75,42 +75,42 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "opening/send-before-open",
         clauses: &["TX-2", "ROW-6", "ERR-11"],
-        requirement: "send while connecting is InvalidStateError, and nothing of it is ever sent.",
+        requirement: "send while connecting is InvalidStateError, and none of its bytes is ever sent.",
         run: |cx| Box::pin(send_before_open(cx)),
         ..Case::MUST
     },
     Case {
         id: "opening/close-at-once",
         clauses: &["IF-4", "CL-1", "CL-2", "CL-3", "ROW-5", "ST-6"],
-        requirement: "close in the turn of open gives the attempt up: closing, then a clean Close only.",
+        requirement: "close in the turn of open gives the attempt up: the state is closing, and a clean Close is the only event.",
         run: |cx| Box::pin(close_at_once(cx)),
         ..Case::MUST
     },
     Case {
         id: "opening/close-before-the-news",
         clauses: &["CL-3"],
-        requirement: "close while the state shows connecting leads to Close only, whatever became of the attempt.",
+        requirement: "close while the state shows connecting leads to Close only, whatever the attempt's outcome.",
         run: |cx| Box::pin(close_before_the_news(cx)),
         ..Case::MUST
     },
     Case {
         id: "opening/close-toward-silence",
         clauses: &["CL-3", "ROW-5"],
-        requirement: "An attempt that nobody answers can be given up.",
+        requirement: "An attempt without an answer can be given up.",
         run: |cx| Box::pin(close_toward_silence(cx)),
         ..Case::MUST
     },
     Case {
         id: "opening/abort-while-connecting",
         clauses: &["CL-3", "CL-4", "CL-18", "ST-6"],
-        requirement: "abort while connecting leads to a clean Close, or to the error given and Close.",
+        requirement: "abort while connecting leads to a clean Close, or to the given error and Close.",
         run: |cx| Box::pin(abort_while_connecting(cx)),
         ..Case::MUST
     },
     Case {
         id: "opening/connect-waits-for-open",
         clauses: &["IF-18"],
-        requirement: "connect returns a socket that is open, or the error that ended the attempt.",
+        requirement: "connect returns an open socket, or the error that ended the attempt.",
         run: |cx| Box::pin(connect_waits_for_open(cx)),
         ..Case::MUST
     },
@@ -133,7 +133,7 @@ pub(super) const CASES: &[Case] = &[
         id: "opening/defaults",
         clauses: &["IF-5", "IF-7"],
         needs: &[Capability::StringMode],
-        requirement: "Without options a socket is in clear and of the string type.",
+        requirement: "Without options a socket is in the clear and of the string type.",
         run: |cx| Box::pin(defaults(cx)),
         ..Case::MUST
     },

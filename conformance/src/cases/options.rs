@@ -11,7 +11,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "options/capabilities-stay",
         clauses: &["OPT-1"],
-        requirement: "What a provider declares does not change.",
+        requirement: "A provider's capabilities do not change.",
         run: |cx| Box::pin(capabilities_stay(cx)),
         ..Case::MUST
     },
@@ -50,7 +50,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "options/longest-durations",
         clauses: &["OPT-10"],
-        requirement: "The longest durations there are open, exchange and close like any others.",
+        requirement: "Sockets with the longest possible durations open, exchange and close like any others.",
         run: |cx| Box::pin(longest_durations(cx)),
         ..Case::MUST
     },
@@ -58,7 +58,7 @@ pub(super) const CASES: &[Case] = &[
         id: "options/connect-timeout-of-zero",
         clauses: &["OPT-11", "OPT-3"],
         needs: &[Capability::ConnectTimeout],
-        requirement: "A connect_timeout of zero is over at once: nothing is dialled, although somebody listens.",
+        requirement: "A connect_timeout of zero expires at once: nothing is dialled, although a server listens.",
         run: |cx| Box::pin(connect_timeout_of_zero(cx)),
         ..Case::MUST
     },
@@ -66,7 +66,7 @@ pub(super) const CASES: &[Case] = &[
         id: "options/linger-of-zero",
         clauses: &["OPT-12", "CL-16"],
         needs: &[Capability::Linger],
-        requirement: "A linger of zero waits for nothing: a close that holds nothing is clean, one that is stuck ends at once.",
+        requirement: "A linger of zero never waits: a close with nothing held is clean, a stuck one ends at once.",
         run: |cx| Box::pin(linger_of_zero(cx)),
         ..Case::MUST
     },
@@ -134,7 +134,7 @@ pub(super) const CASES: &[Case] = &[
         id: "options/undeclared-secure",
         clauses: &["OPT-1", "IF-5"],
         lacks: &[Capability::Secure],
-        requirement: "Where TLS is not declared, asking for it is refused and never answered in clear.",
+        requirement: "Where TLS is not declared, asking for it is refused and never answered in the clear.",
         run: |cx| {
             let options = cx.options().use_secure_transport(true);
             Box::pin(undeclared_options(cx, options, None))

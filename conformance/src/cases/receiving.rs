@@ -21,7 +21,7 @@ pub(super) const CASES: &[Case] = &[
         id: "receiving/string-type",
         clauses: &["IF-7", "RX-3", "RX-4"],
         needs: &[Capability::StringMode],
-        requirement: "In the string type a byte is the character of its number, the inverse of send_string.",
+        requirement: "In the string type each byte is the character with its number, the inverse of send_string.",
         run: |cx| Box::pin(string_type(cx)),
         ..Case::MUST
     },
@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
         id: "receiving/suspended",
         clauses: &["RX-6", "RX-10", "RX-11"],
         needs: &[Capability::Suspend],
-        requirement: "Once suspend has returned no data comes until resume, and then all of it.",
+        requirement: "Once suspend has returned, no data comes until resume; then all of it comes.",
         run: |cx| Box::pin(suspended(cx)),
         ..Case::MUST
     },
@@ -37,7 +37,7 @@ pub(super) const CASES: &[Case] = &[
         id: "receiving/suspended-in-mid-stream",
         clauses: &["RX-10", "RX-11", "ST-12"],
         needs: &[Capability::Suspend],
-        requirement: "A suspend between two data events holds the next one back, whatever was read already.",
+        requirement: "A suspend between two data events holds back the next one, even if it was already read.",
         run: |cx| Box::pin(suspended_in_mid_stream(cx)),
         ..Case::MUST
     },
@@ -45,7 +45,7 @@ pub(super) const CASES: &[Case] = &[
         id: "receiving/suspends-count",
         clauses: &["RX-6"],
         needs: &[Capability::Suspend],
-        requirement: "Data flows again when every suspend has been taken back.",
+        requirement: "Data flows again once every suspend is matched by a resume.",
         run: |cx| Box::pin(suspends_count(cx)),
         ..Case::MUST
     },
@@ -69,7 +69,7 @@ pub(super) const CASES: &[Case] = &[
         id: "receiving/suspend-in-every-state",
         clauses: &["RX-9", "ROW-8", "ROW-29", "ROW-30"],
         needs: &[Capability::Suspend],
-        requirement: "suspend and resume can be called in every state and change none.",
+        requirement: "suspend and resume can be called in every state, and never change it.",
         run: |cx| Box::pin(suspend_in_every_state(cx)),
         ..Case::MUST
     },
@@ -77,7 +77,7 @@ pub(super) const CASES: &[Case] = &[
         id: "receiving/suspended-holds-the-peer-back",
         clauses: &["RX-11"],
         needs: &[Capability::Suspend],
-        requirement: "While a socket is suspended its peer comes to a stop, and after resume all arrives.",
+        requirement: "While a socket is suspended its peer comes to a stop; after resume everything arrives.",
         run: |cx| Box::pin(suspended_holds_the_peer_back(cx)),
         ..Case::MUST
     },
@@ -92,7 +92,7 @@ pub(super) const CASES: &[Case] = &[
         id: "receiving/end-waits-for-resume",
         clauses: &["RX-12", "CL-5"],
         needs: &[Capability::Suspend],
-        requirement: "While suspended the end of the peer's stream is not returned; data comes first.",
+        requirement: "While suspended the end of the peer's stream is not returned; data comes before it.",
         run: |cx| Box::pin(end_waits_for_resume(cx)),
         ..Case::MUST
     },
@@ -100,7 +100,7 @@ pub(super) const CASES: &[Case] = &[
         id: "receiving/reset-waits-for-resume",
         clauses: &["RX-12", "ERR-4"],
         needs: &[Capability::Suspend],
-        requirement: "While suspended a reset is not returned; what arrived before it comes first.",
+        requirement: "While suspended a reset is not returned; data that arrived earlier comes before it.",
         run: |cx| Box::pin(reset_waits_for_resume(cx)),
         ..Case::MUST
     },
@@ -116,7 +116,7 @@ pub(super) const CASES: &[Case] = &[
         id: "receiving/write-error-while-suspended",
         clauses: &["RX-12", "CL-17", "TX-25"],
         needs: &[Capability::Suspend],
-        requirement: "A write error is returned at once while suspended, and what was not delivered is discarded.",
+        requirement: "A write error is returned at once while suspended, and undelivered data is discarded.",
         run: |cx| Box::pin(write_error_while_suspended(cx)),
         ..Case::MUST
     },
@@ -124,7 +124,7 @@ pub(super) const CASES: &[Case] = &[
         id: "receiving/resume-wakes",
         clauses: &["RX-14", "EVT-5"],
         needs: &[Capability::Suspend],
-        requirement: "A resume from another thread wakes the task that waits.",
+        requirement: "A resume from another thread wakes the waiting task.",
         run: |cx| Box::pin(resume_wakes(cx)),
         ..Case::MUST
     },

@@ -20,14 +20,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "sending/armed-from-the-mark-on",
         clauses: &["TX-4", "TX-6", "ROW-11"],
-        requirement: "The drain comes if and only if a sum reached 65536.",
+        requirement: "The drain comes if and only if the sum reaches 65536.",
         run: |cx| Box::pin(armed_from_the_mark_on(cx)),
         ..Case::MUST
     },
     Case {
         id: "sending/amount-is-exact",
         clauses: &["TX-5", "TX-11", "TURN-2"],
-        requirement: "buffered_amount grows by exactly what each send queued.",
+        requirement: "buffered_amount grows by exactly the bytes that each send queues.",
         run: |cx| Box::pin(amount_is_exact(cx)),
         ..Case::MUST
     },
@@ -41,14 +41,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "sending/one-drain-for-many",
         clauses: &["TX-3", "TX-6", "TX-8"],
-        requirement: "One drain answers all sends that armed it, and what they sent arrives whole.",
+        requirement: "One drain answers all sends that armed it, and all their bytes arrive.",
         run: |cx| Box::pin(one_drain_for_many(cx)),
         ..Case::MUST
     },
     Case {
         id: "sending/drains-again",
         clauses: &["TX-6", "TX-7"],
-        requirement: "Each send that reaches the mark after a drain leads to a drain of its own.",
+        requirement: "A send that reaches the mark again after a drain leads to another drain.",
         run: |cx| Box::pin(drains_again(cx)),
         ..Case::MUST
     },
@@ -62,7 +62,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "sending/drain-before-data",
         clauses: &["TX-6"],
-        requirement: "A drain that is due is returned before data that could be returned as well.",
+        requirement: "A due drain is returned before available data.",
         run: |cx| Box::pin(drain_before_data(cx)),
         ..Case::MUST
     },
@@ -76,21 +76,21 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "sending/drain-while-closing",
         clauses: &["TX-9", "ST-11", "ROW-13", "ROW-24"],
-        requirement: "An armed drain is returned in closing too, before Close.",
+        requirement: "An armed drain is returned in closing as well, before Close.",
         run: |cx| Box::pin(drain_while_closing(cx)),
         ..Case::MUST
     },
     Case {
         id: "sending/no-drain-unarmed",
         clauses: &["TX-6", "ROW-13"],
-        requirement: "A flush without an armed drain is no event, in closing neither.",
+        requirement: "A flush without an armed drain is no event, not even in closing.",
         run: |cx| Box::pin(no_drain_unarmed(cx)),
         ..Case::MUST
     },
     Case {
         id: "sending/nothing",
         clauses: &["TX-21", "TX-4"],
-        requirement: "Sending no bytes queues nothing, leads to nothing, and answers as any other send.",
+        requirement: "A send of no bytes queues nothing, causes nothing, and answers like any other.",
         run: |cx| Box::pin(nothing(cx)),
         ..Case::MUST
     },
@@ -104,7 +104,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "sending/every-character",
         clauses: &["TX-18", "TX-19", "TX-20"],
-        requirement: "send_string sends U+0000 to U+00FF as the bytes of these numbers.",
+        requirement: "send_string sends U+0000 to U+00FF as the bytes with these numbers.",
         run: |cx| Box::pin(every_character(cx)),
         ..Case::MUST
     },
@@ -118,35 +118,35 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "sending/many-pieces-in-order",
         clauses: &["TX-1"],
-        requirement: "What many sends queued arrives whole and in their order.",
+        requirement: "The bytes of many sends arrive complete and in order.",
         run: |cx| Box::pin(many_pieces_in_order(cx)),
         ..Case::MUST
     },
     Case {
         id: "sending/slices-of-one-buffer",
         clauses: &["TX-1", "TX-5"],
-        requirement: "Slices of one buffer are sent as the bytes in view.",
+        requirement: "Slices of one buffer are sent as the bytes that they show.",
         run: |cx| Box::pin(slices_of_one_buffer(cx)),
         ..Case::MUST
     },
     Case {
         id: "sending/after-an-end-not-told",
         clauses: &["TX-23", "TURN-5", "TX-25"],
-        requirement: "Until the end was returned send answers as ever, and the bytes are dropped.",
+        requirement: "Until the end is returned, send answers as usual, and the bytes are dropped.",
         run: |cx| Box::pin(after_an_end_not_told(cx)),
         ..Case::MUST
     },
     Case {
         id: "sending/failure-disarms",
         clauses: &["TX-25", "CL-9", "ROW-17"],
-        requirement: "A connection that fails returns no drain any more.",
+        requirement: "A failed connection returns no more drain.",
         run: |cx| Box::pin(failure_disarms(cx)),
         ..Case::MUST
     },
     Case {
         id: "sending/abort-disarms",
         clauses: &["TX-25"],
-        requirement: "abort disarms a drain that was not returned yet, due or not.",
+        requirement: "abort disarms a drain not yet returned, due or not.",
         run: |cx| Box::pin(abort_disarms(cx)),
         ..Case::MUST
     },

@@ -17,7 +17,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/bound-on-return",
         clauses: &["SRV-2", "SRV-3", "SRV-16"],
         needs: LISTEN,
-        requirement: "listen returns a server whose local_port is real; 0 and -1 choose one.",
+        requirement: "listen returns a server with its real local_port; 0 and -1 choose one automatically.",
         run: |cx| Box::pin(bound_on_return(cx)),
         ..Case::MUST
     },
@@ -25,7 +25,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/ready-at-the-first-poll",
         clauses: &["SRV-20"],
         needs: LISTEN,
-        requirement: "With no gate that waits, the future of listen is ready at its first poll.",
+        requirement: "If no gate waits, the future of listen is ready at its first poll.",
         run: |cx| Box::pin(ready_at_the_first_poll(cx)),
         ..Case::MUST
     },
@@ -41,7 +41,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/arguments",
         clauses: &["SRV-2", "SRV-4", "ERR-14"],
         needs: LISTEN,
-        requirement: "Impossible ports and backlogs are InvalidAccessError, the special ones are defaults.",
+        requirement: "Impossible ports and backlogs are InvalidAccessError; the special values mean the defaults.",
         run: |cx| Box::pin(arguments(cx)),
         ..Case::MUST
     },
@@ -49,7 +49,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/accepted-socket",
         clauses: &["SRV-6", "ROW-32", "EVT-3", "TURN-1", "IF-17", "NAME-6"],
         needs: LISTEN,
-        requirement: "An accepted socket is open, in clear, knows its peer, and returns no Open.",
+        requirement: "An accepted socket is open and in the clear, knows its peer, and returns no Open.",
         run: |cx| Box::pin(accepted_socket(cx)),
         ..Case::MUST
     },
@@ -57,7 +57,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/binary-type",
         clauses: &["SRV-5", "IF-7"],
         needs: &[Capability::Listen, Capability::StringMode],
-        requirement: "Accepted sockets have the type of their server, string by default.",
+        requirement: "Accepted sockets have their server's binary type, string by default.",
         run: |cx| Box::pin(binary_type(cx)),
         ..Case::MUST
     },
@@ -81,7 +81,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/polled-late",
         clauses: &["SRV-8", "CL-5"],
         needs: LISTEN,
-        requirement: "Nothing of an accepted socket is lost because it is polled late.",
+        requirement: "A late first poll loses nothing of an accepted socket.",
         run: |cx| Box::pin(polled_late(cx)),
         ..Case::MUST
     },
@@ -89,7 +89,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/exchange",
         clauses: &["SRV-6", "TX-4", "TX-6", "ST-12"],
         needs: LISTEN,
-        requirement: "An accepted socket sends, drains and receives as an opened one.",
+        requirement: "An accepted socket sends, drains and receives like an opened one.",
         run: |cx| Box::pin(exchange(cx)),
         ..Case::MUST
     },
@@ -105,7 +105,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/close-wakes",
         clauses: &["EVT-14"],
         needs: LISTEN,
-        requirement: "close wakes the task that waits for the server.",
+        requirement: "close wakes the task waiting for the server.",
         run: |cx| Box::pin(close_wakes(cx)),
         ..Case::MUST
     },
@@ -113,7 +113,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/closed-before-its-error",
         clauses: &["SRV-21", "SRV-13"],
         needs: &[Capability::Listen, Capability::Gates],
-        requirement: "A server that was ended by an error and closed before that was returned returns None.",
+        requirement: "A server ended by an error, and closed before the error is returned, returns None.",
         run: |cx| Box::pin(closed_before_its_error(cx)),
         ..Case::MUST
     },
@@ -121,7 +121,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/close-drops-who-waits",
         clauses: &["SRV-12"],
         needs: LISTEN,
-        requirement: "After close no Connect is returned, and who was waiting is disconnected.",
+        requirement: "After close no Connect is returned, and waiting peers are disconnected.",
         run: |cx| Box::pin(close_drops_who_waits(cx)),
         ..Case::MUST
     },
@@ -129,7 +129,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/drop-closes",
         clauses: &["ACT-5", "SRV-11"],
         needs: LISTEN,
-        requirement: "Dropping the last handle closes a server; while one is alive it listens.",
+        requirement: "Dropping the last handle closes a server; until then it listens.",
         run: |cx| Box::pin(drop_closes(cx)),
         ..Case::MUST
     },
@@ -137,7 +137,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/port-again",
         clauses: &["SRV-19"],
         needs: LISTEN,
-        requirement: "A port can be listened on again at once, while sockets accepted there are alive.",
+        requirement: "A server can listen on a port again at once, while sockets accepted there are alive.",
         run: |cx| Box::pin(port_again(cx)),
         ..Case::MUST
     },
@@ -145,7 +145,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/address-in-use",
         clauses: &["SRV-14", "ERR-14"],
         needs: LISTEN,
-        requirement: "A port that is taken is AddressInUseError from listen.",
+        requirement: "A port in use is AddressInUseError from listen.",
         run: |cx| Box::pin(address_in_use(cx)),
         ..Case::MUST
     },
@@ -153,7 +153,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/many-at-once",
         clauses: &["EVT-14", "EVT-2"],
         needs: LISTEN,
-        requirement: "Every connection is returned once, also when they come together.",
+        requirement: "Every connection is returned once, even if many come together.",
         run: |cx| Box::pin(many_at_once(cx)),
         ..Case::MUST
     },
@@ -161,7 +161,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/waits-given-up",
         clauses: &["EVT-14", "EVT-16"],
         needs: LISTEN,
-        requirement: "A wait that was given up loses no connection and forgets its waker.",
+        requirement: "Giving a wait up loses no connection and forgets its waker.",
         run: |cx| Box::pin(waits_given_up(cx)),
         ..Case::MUST
     },
@@ -169,7 +169,7 @@ pub(super) const CASES: &[Case] = &[
         id: "servers/stale-wait-given-up",
         clauses: &["EVT-14", "EVT-16", "EVT-17"],
         needs: LISTEN,
-        requirement: "A wait for a server that is given up takes no other task's along, and a future that does not wait takes none.",
+        requirement: "Giving up one wait for a server cancels no other task's wait, nor does dropping a future that does not wait.",
         run: |cx| Box::pin(stale_wait_given_up(cx)),
         ..Case::MUST
     },

@@ -15,14 +15,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "threads/close-elsewhere",
         clauses: &["IF-2", "EVT-5"],
-        requirement: "A close from another thread wakes the task that waits.",
+        requirement: "A close from another thread wakes the waiting task.",
         run: |cx| Box::pin(close_elsewhere(cx)),
         ..Case::MUST
     },
     Case {
         id: "threads/abort-elsewhere",
         clauses: &["IF-2", "EVT-5", "CL-18"],
-        requirement: "An abort from another thread wakes the task that waits.",
+        requirement: "An abort from another thread wakes the waiting task.",
         run: |cx| Box::pin(abort_elsewhere(cx)),
         ..Case::MUST
     },
@@ -30,49 +30,49 @@ pub(super) const CASES: &[Case] = &[
         id: "threads/control-elsewhere",
         clauses: &["GATE-11", "EVT-5"],
         needs: &[Capability::Gates],
-        requirement: "Control::abort from another thread wakes the task that waits.",
+        requirement: "Control::abort from another thread wakes the waiting task.",
         run: |cx| Box::pin(control_elsewhere(cx)),
         ..Case::MUST
     },
     Case {
         id: "threads/many-senders",
         clauses: &["IF-2", "TX-1", "EVT-7"],
-        requirement: "What many threads send on one socket arrives whole, each thread's in its order.",
+        requirement: "Bytes sent by many threads on one socket arrive complete, each thread's in order.",
         run: |cx| Box::pin(many_senders(cx)),
         ..Case::MUST
     },
     Case {
         id: "threads/two-waiters",
         clauses: &["EVT-6", "EVT-2"],
-        requirement: "Two threads that wait for one socket lose and repeat nothing.",
+        requirement: "Two threads waiting for one socket lose and repeat nothing.",
         run: |cx| Box::pin(two_waiters(cx)),
         ..Case::MUST
     },
     Case {
         id: "threads/stale-waits-given-up",
         clauses: &["EVT-16", "EVT-6"],
-        requirement: "Stale waits that one thread gives up cost a wait of another thread nothing, whenever they come.",
+        requirement: "Stale waits given up by one thread never disturb another thread's wait, whatever the timing.",
         run: |cx| Box::pin(stale_waits_given_up(cx)),
         ..Case::MUST
     },
     Case {
         id: "threads/moving-wait",
         clauses: &["EVT-2", "EVT-5"],
-        requirement: "A socket can be polled by one thread after another.",
+        requirement: "Threads can poll a socket one after another.",
         run: |cx| Box::pin(moving_wait(cx)),
         ..Case::MUST
     },
     Case {
         id: "threads/many-wait-for-idle",
         clauses: &["ACT-6"],
-        requirement: "Whoever waits for idle is told, although others wait, or have given up.",
+        requirement: "Every task waiting for idle is woken, even if others wait or have given up.",
         run: |cx| Box::pin(many_wait_for_idle(cx)),
         ..Case::MUST
     },
     Case {
         id: "threads/many-sockets",
         clauses: &["IF-2", "ACT-8"],
-        requirement: "Sockets that many threads open at once all work.",
+        requirement: "Sockets opened by many threads at once all work.",
         run: |cx| Box::pin(many_sockets(cx)),
         ..Case::MUST
     },

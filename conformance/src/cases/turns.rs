@@ -18,21 +18,21 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "turns/amount-stays",
         clauses: &["TURN-2", "TURN-6", "TURN-4", "ACT-1"],
-        requirement: "Within a turn buffered_amount only grows, although what was sent has left.",
+        requirement: "Within a turn buffered_amount only grows, although sent bytes have left.",
         run: |cx| Box::pin(amount_stays(cx)),
         ..Case::MUST
     },
     Case {
         id: "turns/amount-is-live-while-parked",
         clauses: &["TURN-3", "TURN-1"],
-        requirement: "While a wait is parked buffered_amount is what is held at the moment.",
+        requirement: "While a wait is parked, buffered_amount is live: the bytes held at that moment.",
         run: |cx| Box::pin(amount_is_live_while_parked(cx)),
         ..Case::MUST
     },
     Case {
         id: "turns/begin-with-an-event",
         clauses: &["TURN-1", "TURN-2"],
-        requirement: "A turn begins when an event is returned, with what is held then.",
+        requirement: "A turn begins when an event is returned, with the bytes held then.",
         run: |cx| Box::pin(begin_with_an_event(cx)),
         ..Case::MUST
     },
@@ -61,7 +61,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "turns/state-is-not-live",
         clauses: &["TURN-5", "CL-5"],
-        requirement: "ready_state moves only in the caller's calls and in the poll that returns the news.",
+        requirement: "ready_state moves only in the caller's calls, and in the poll that returns the event.",
         run: |cx| Box::pin(state_is_not_live(cx)),
         ..Case::MUST
     },
@@ -75,7 +75,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "turns/latest-waker",
         clauses: &["EVT-1", "EVT-5"],
-        requirement: "The latest waker is woken, and one that it replaced is not.",
+        requirement: "The latest waker is woken, and a replaced one is not.",
         run: |cx| Box::pin(latest_waker(cx)),
         ..Case::MUST
     },
@@ -89,35 +89,35 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "turns/stale-wait-given-up",
         clauses: &["EVT-16", "EVT-17", "EVT-6"],
-        requirement: "A wait that is given up takes no other task's along, and a future that does not wait takes none.",
+        requirement: "Giving up one wait cancels no other task's wait, nor does dropping a future that does not wait.",
         run: |cx| Box::pin(stale_wait_given_up(cx)),
         ..Case::MUST
     },
     Case {
         id: "turns/every-event-wakes",
         clauses: &["EVT-5"],
-        requirement: "Open, data, drain, an error and the end each wake the wait that is parked.",
+        requirement: "Open, data, drain, an error and the end each wake a parked wait.",
         run: |cx| Box::pin(every_event_wakes(cx)),
         ..Case::MUST
     },
     Case {
         id: "turns/waits-given-up-lose-nothing",
         clauses: &["EVT-2", "EVT-17"],
-        requirement: "However many waits are given up, every byte and event is returned once.",
+        requirement: "However many waits are given up, every byte and every event is returned once.",
         run: |cx| Box::pin(waits_given_up_lose_nothing(cx)),
         ..Case::MUST
     },
     Case {
         id: "turns/waker-may-call-anything",
         clauses: &["EVT-7", "IF-2"],
-        requirement: "A waker may call any method of its socket when it is woken and when it is dropped.",
+        requirement: "A waker may call any method of its socket while it is woken and while it is dropped.",
         run: |cx| Box::pin(waker_may_call_anything(cx)),
         ..Case::MUST
     },
     Case {
         id: "turns/stream-of-events",
         clauses: &["EVT-17", "EVT-3"],
-        requirement: "The stream of events returns what polling returns and ends after Close.",
+        requirement: "The stream of events returns the same events as polling, and ends after Close.",
         run: |cx| Box::pin(stream_of_events(cx)),
         ..Case::MUST
     },
@@ -131,7 +131,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "turns/handlers-go-on",
         clauses: &["EVT-11"],
-        requirement: "After run was dropped, or a handler panicked, a later run goes on.",
+        requirement: "After run is dropped, or a handler panics, a later run continues.",
         run: |cx| Box::pin(handlers_go_on(cx)),
         ..Case::MUST
     },
@@ -139,14 +139,14 @@ pub(super) const CASES: &[Case] = &[
         id: "turns/connection-without-a-handler",
         clauses: &["EVT-10", "EVT-9"],
         needs: &[Capability::Listen],
-        requirement: "A connection that finds no on_connect is closed.",
+        requirement: "A connection without an on_connect handler is closed.",
         run: |cx| Box::pin(connection_without_a_handler(cx)),
         ..Case::MUST
     },
     Case {
         id: "turns/closed-discards",
         clauses: &["EVT-12"],
-        requirement: "closed takes all events and returns the Close, or the error before it.",
+        requirement: "closed consumes all events, and returns the Close or the error before it.",
         run: |cx| Box::pin(closed_discards(cx)),
         ..Case::MUST
     },
@@ -154,7 +154,7 @@ pub(super) const CASES: &[Case] = &[
         id: "turns/writable-waits-for-the-drain",
         clauses: &["EVT-13"],
         needs: &[Capability::Suspend],
-        requirement: "writable returns when it is worth sending again, and loses no data.",
+        requirement: "writable returns when sending is worthwhile again, and loses no data.",
         run: |cx| Box::pin(writable_waits_for_the_drain(cx)),
         ..Case::MUST
     },

@@ -13,9 +13,9 @@ use crate::sync::lock;
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the-amount-falls-within-a-turn",
-        repeats: "Gecko in one process, where bufferedAmount was what the queue held at the moment.",
+        repeats: "Gecko in one process, where bufferedAmount was the queue's current length.",
         clauses: &["TURN-2", "TURN-4"],
-        what: "buffered_amount is live, so what it says next depends on the kernel.",
+        what: "buffered_amount is live, so its next value depends on the kernel.",
         caught_by: &[
             "activity/backlog-leaves",
             "tls/the-mark",
@@ -29,9 +29,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-amount-is-that-of-the-last-message",
-        repeats: "The app process of Firefox OS 1.0, which did not count what it sent itself.",
+        repeats: "The app process of Firefox OS 1.0, which did not count its own sends.",
         clauses: &["TX-11", "TURN-2"],
-        what: "What is sent counts in buffered_amount from the next turn on.",
+        what: "Sent bytes count in buffered_amount only from the next turn on.",
         caught_by: &[
             "tls/exchange",
             "tls/the-mark",
@@ -45,14 +45,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the-amount-in-32-bits",
         repeats: "The first interfaces of Gecko: unsigned long.",
         clauses: &["IF-3"],
-        what: "buffered_amount begins anew after 4 GiB.",
+        what: "buffered_amount wraps at 4 GiB.",
         caught_by: &["sending/amount-past-four-gibibytes"],
         wrap: sockets::<ThirtyTwoBits>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "the-amount-stands-while-parked",
-        repeats: "Gecko's app process, where it stayed high until all had left, and was 0 then.",
+        repeats: "Gecko's app process, where it stayed high until everything had left, and then was 0.",
         clauses: &["TURN-3"],
         what: "While a wait is parked buffered_amount does not fall.",
         caught_by: &["turns/amount-is-live-while-parked"],
@@ -61,9 +61,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "abort-empties-the-amount",
-        repeats: "Gecko in C++, whose closeImmediately clears the queue and what counts it.",
+        repeats: "Gecko in C++, whose closeImmediately clears the queue and its counter.",
         clauses: &["TURN-2"],
-        what: "abort sets buffered_amount to 0, and no event told of it.",
+        what: "abort sets buffered_amount to 0 before any event.",
         caught_by: &[
             "closing/abort-drops-the-queue",
             "turns/abort-keeps-the-amount",

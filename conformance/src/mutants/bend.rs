@@ -1,4 +1,4 @@
-//! Wrappers that do what is below them, but for the one thing that a fault replaces.
+//! Wrappers that forward everything, except for the one behaviour that a fault replaces.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::sync::lock;
 /// What is below a fault.
 pub(super) type Inner = Arc<dyn TcpSocket>;
 
-/// What is wrong with a socket. There is one for each; what it does not replace is as below.
+/// The fault of a socket, one per socket; methods that it does not replace forward.
 pub(super) trait Fault: Default + Send + Sync + 'static {
     /// The request by which it is opened.
     fn request(self: &Arc<Self>, request: OpenRequest) -> OpenRequest {
@@ -165,7 +165,7 @@ impl<F: Fault> fmt::Debug for Bent<F> {
     }
 }
 
-/// What is wrong with a server.
+/// The fault of a server.
 pub(super) trait ServerFault: Default + Send + Sync + 'static {
     fn local_port(&self, it: &Arc<dyn TcpServerSocket>) -> u16 {
         it.local_port()
@@ -218,7 +218,7 @@ impl<F> fmt::Debug for BentServer<F> {
     }
 }
 
-/// What is wrong with a provider.
+/// The fault of a provider.
 #[async_trait]
 pub(super) trait ProviderFault: Default + Send + Sync + 'static {
     fn capabilities(&self, it: &Arc<dyn SocketProvider>) -> Capabilities {
@@ -281,12 +281,12 @@ pub(super) fn provider<F: ProviderFault>(it: Arc<dyn SocketProvider>) -> Arc<dyn
     })
 }
 
-/// A provider whose sockets have a fault each, those that its servers accept too.
+/// A provider whose sockets each have a fault, accepted ones included.
 pub(super) fn sockets<F: Fault>(it: Arc<dyn SocketProvider>) -> Arc<dyn SocketProvider> {
     provider::<Sockets<F>>(it)
 }
 
-/// A provider whose servers have a fault each.
+/// A provider whose servers each have a fault.
 pub(super) fn servers<F: ServerFault>(it: Arc<dyn SocketProvider>) -> Arc<dyn SocketProvider> {
     provider::<Servers<F>>(it)
 }
@@ -330,7 +330,7 @@ impl<F: Fault> ProviderFault for Sockets<F> {
     }
 }
 
-/// A server whose sockets have a fault each.
+/// A server whose sockets each have a fault.
 struct Accepts<F>(PhantomData<fn() -> F>);
 
 impl<F> Default for Accepts<F> {
@@ -408,7 +408,7 @@ impl PutOff {
     }
 }
 
-/// Events that were taken from below before their time.
+/// Events taken from below early.
 #[derive(Default)]
 pub(super) struct Stash(Mutex<VecDeque<Event>>);
 

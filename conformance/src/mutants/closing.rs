@@ -12,9 +12,9 @@ use crate::Capability;
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "close-drops-the-queue",
-        repeats: "libdweb, whose port of close has Gecko's condition the wrong way round.",
+        repeats: "libdweb, whose port of close inverts Gecko's condition.",
         clauses: &["CL-1", "ROW-13"],
-        what: "close drops what is held if it is more than a few megabytes.",
+        what: "close drops the held bytes if they are more than a few megabytes.",
         caught_by: &[
             "activity/close-completes",
             "closing/flushes",
@@ -26,16 +26,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "close-in-closing-aborts",
-        repeats: "Sockets whose second close is taken for impatience, as by a second Ctrl-C.",
+        repeats: "Sockets that treat a second close as impatience, like a second Ctrl-C.",
         clauses: &["ROW-22"],
-        what: "A second close drops what the first one flushes.",
+        what: "A second close drops the bytes that the first one flushes.",
         caught_by: &["closing/twice", "lifecycle/every-method-in-every-state"],
         wrap: sockets::<SecondCloseAborts>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "close-resets-unread-input",
-        repeats: "The kernel's own close, which hyper and many others met: a reset destroys what the peer has not read yet.",
+        repeats: "The kernel's own close, as hyper and many others found: a reset destroys the data that the peer has not read yet.",
         clauses: &["CL-13", "CL-14"],
         what: "close with unread input resets the connection.",
         caught_by: &["gates/first-error-wins", "threads/close-elsewhere"],
@@ -44,16 +44,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "data-after-close",
-        repeats: "Gecko's app process, where data on its way arrives after close, and opens the state again.",
+        repeats: "Gecko's app process, where data in flight arrives after close, and sets the state back to open.",
         clauses: &["ST-13", "CL-1", "ROW-26"],
-        what: "Data that was there when close was called is delivered after it.",
+        what: "Data available at the call of close is delivered after it.",
         caught_by: &["closing/both-directions", "closing/no-data-after"],
         wrap: sockets::<DataAfterClose>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "close-while-connecting-is-a-refusal",
-        repeats: "Gecko in every version: the stream that is closed looks like one that was refused.",
+        repeats: "Gecko in every version: the closed stream looks like a refused one.",
         clauses: &["CL-3", "ROW-5"],
         what: "close while connecting is ConnectionRefusedError, then Close.",
         caught_by: &[
@@ -67,7 +67,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "abort-while-connecting-forgets-why",
-        repeats: "Reasons of a cancellation that are for what has begun, and lost before it.",
+        repeats: "Cancellation reasons kept for running work, and lost before it begins.",
         clauses: &["CL-18", "GATE-6"],
         what: "abort with an error while connecting leads to a clean Close only.",
         caught_by: &["gates/given-up", "opening/abort-while-connecting"],
@@ -76,7 +76,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "abort-flushes",
-        repeats: "The C++ of Firefox 52, whose closeImmediately does not clear the queue.",
+        repeats: "The C++ of Firefox 52, whose closeImmediately leaves the queue alone.",
         clauses: &["CL-4", "ROW-14"],
         what: "abort(None) flushes as close does.",
         caught_by: &["closing/abort-drops-the-queue", "upgrade/aborted"],
@@ -87,7 +87,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "abort-in-closing-does-nothing",
         repeats: "Gecko, whose closeImmediately returns early in closing.",
         clauses: &["CL-4", "ROW-23"],
-        what: "abort cannot cut a flush short that close has begun.",
+        what: "abort cannot cut short a flush started by close.",
         caught_by: &[
             "closing/abort-cuts-the-flush-short",
             "closing/abort-with-an-error",
@@ -98,7 +98,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "abort-with-an-error-is-a-fin",
-        repeats: "destroy(error) of Node's sockets, which tells the error and closes as ever.",
+        repeats: "destroy(error) of Node's sockets, which reports the error and closes as usual.",
         clauses: &["CL-18"],
         what: "abort with an error ends the connection by FIN.",
         caught_by: &[
@@ -113,7 +113,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "stuck-after-the-end-of-the-peer",
         repeats: "Gecko, where a peer's FIN during a flush leaves the socket open for ever.",
         clauses: &["CL-8", "ROW-16"],
-        what: "After a flush that outlived the peer's stream no Close comes.",
+        what: "After a flush that outlives the peer's stream, no Close comes.",
         caught_by: &[
             "closing/by-the-peer-with-output-queued",
             "hostile/fin-and-a-slow-reader",
@@ -126,18 +126,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-end-of-the-peer-drops-the-queue",
-        repeats: "Whoever closes at the first read of 0, and has not looked at what is still to be written.",
+        repeats: "Code that closes at the first read of 0, without a look at unwritten output.",
         clauses: &["CL-8", "ROW-16"],
-        what: "What is sent in the turn after the end of the peer's stream is lost.",
+        what: "Bytes sent in the turn after the end of the peer's stream are lost.",
         caught_by: &["closing/by-the-peer-and-more-to-say"],
         wrap: sockets::<LostAfterTheEnd>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "close-drops-what-waits-for-tls",
-        repeats: "Gecko, which skips a pending upgrade in close and forgets what was parked behind it.",
+        repeats: "Gecko, whose close skips a pending upgrade and forgets the bytes parked behind it.",
         clauses: &["CL-11", "TLS-7"],
-        what: "close during the handshake of an upgrade drops what waits for it.",
+        what: "close during the handshake of an upgrade drops the bytes that wait for it.",
         caught_by: &[
             "upgrade/close-right-behind",
             "upgrade/linger",

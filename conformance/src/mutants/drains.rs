@@ -13,9 +13,9 @@ use crate::sync::lock;
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "drain-armed-over-the-mark-only",
-        repeats: "Gecko in C++ and libdweb, on which fxos-web-server stalls after its first 64 KiB.",
+        repeats: "Gecko in C++ and libdweb, where fxos-web-server stalls after its first 64 KiB.",
         clauses: &["TX-4", "TX-6"],
-        what: "65536 bytes exactly lead to no drain.",
+        what: "Exactly 65536 bytes cause no drain.",
         caught_by: &[
             "receiving/drain-while-suspended",
             "sending/armed-from-the-mark-on",
@@ -27,18 +27,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "drain-at-every-flush",
-        repeats: "MDN's words for ondrain, and emailjs-tcp-socket, which fires it after every write.",
+        repeats: "MDN's description of ondrain, and emailjs-tcp-socket, which fires it after every write.",
         clauses: &["TX-6"],
-        what: "A flush of a kilobyte is a drain, armed or not.",
+        what: "A flush of a kilobyte causes a drain, armed or not.",
         caught_by: &["sending/no-drain-unarmed", "tls/the-mark"],
         wrap: sockets::<EveryFlush>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "drain-before-the-flush",
-        repeats: "KaiOS and late Gecko, whose count leaves out what is being copied at the moment.",
+        repeats: "KaiOS and late Gecko, whose count omits the bytes being copied.",
         clauses: &["TX-6", "TX-10"],
-        what: "The drain of some megabytes comes while most of them are held.",
+        what: "The drain of several megabytes comes while most of them are still held.",
         caught_by: &[
             "closing/peer-that-writes-first",
             "sending/drain-waits-for-the-kernel",
@@ -49,36 +49,36 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "drain-although-more-was-sent",
-        repeats: "What Gecko's app process has its sequence numbers against.",
+        repeats: "The bug that the sequence numbers of Gecko's app process prevent.",
         clauses: &["TX-13", "TX-7"],
-        what: "The drain of a send comes although something large was sent after it.",
+        what: "The drain of a send comes although a large send followed.",
         caught_by: &["sending/amount-is-exact", "sending/drain-delayed-by-more"],
         wrap: sockets::<AlthoughMore>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "a-drain-for-each-send",
-        repeats: "Write callbacks: one for each write, as Node's streams have them.",
+        repeats: "Write callbacks, one for each write, as in Node's streams.",
         clauses: &["TX-6", "TX-8"],
-        what: "Two sends that reach the mark lead to two drains.",
+        what: "Two sends that reach the mark cause two drains.",
         caught_by: &["sending/one-drain-for-many"],
         wrap: sockets::<OneEach>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "one-drain-in-a-life",
-        repeats: "Flags that are set once, as needDrain of a stream that was not reset.",
+        repeats: "Flags set only once, such as a stream's needDrain without its reset.",
         clauses: &["TX-6"],
-        what: "After the first drain there is no other.",
+        what: "The first drain is the last.",
         caught_by: &["sending/drains-again", "tls/the-mark"],
         wrap: sockets::<OneInALife>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "no-drain-in-closing",
-        repeats: "Node's streams, where end() takes back what a drain was needed for.",
+        repeats: "Node's streams, where end() cancels the need for a drain.",
         clauses: &["TX-9", "ST-11", "ROW-24"],
-        what: "In closing a drain is swallowed if it was armed by 65536 bytes or a little more.",
+        what: "In closing, a drain armed by 65536 bytes or a little more is swallowed.",
         caught_by: &[
             "properties/sending",
             "sending/answers-around-the-mark",
@@ -89,18 +89,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "nothing-arms-the-drain",
-        repeats: "Streams for which an empty write is a write like any other.",
+        repeats: "Streams that treat an empty write like any other.",
         clauses: &["TX-21", "TX-6"],
-        what: "Sending no bytes leads to a drain.",
+        what: "A send of no bytes causes a drain.",
         caught_by: &["properties/sending", "sending/nothing"],
         wrap: sockets::<OfNothing>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "drain-after-data",
-        repeats: "Event loops that look for readable first.",
+        repeats: "Event loops that check for readability first.",
         clauses: &["TX-6"],
-        what: "Data that is there already overtakes a drain.",
+        what: "Available data overtakes a drain.",
         caught_by: &["closing/by-the-peer-and-more-to-say"],
         wrap: sockets::<AfterData>,
         ..Mutant::SOUND
@@ -109,7 +109,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "drain-in-spite-of-a-failure",
         repeats: "Queues whose clearing looks like a flush.",
         clauses: &["TX-25", "CL-9"],
-        what: "A connection that fails with a drain armed returns it before the error.",
+        what: "A connection that fails with an armed drain returns the drain before the error.",
         caught_by: &[
             "errors/last-words-before-a-stuck-flush",
             "gates/control-aborts",
@@ -125,7 +125,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "drain-in-spite-of-abort",
         repeats: "Queues whose clearing looks like a flush.",
         clauses: &["TX-25"],
-        what: "abort(None) with a drain armed by 65536 bytes returns it before Close.",
+        what: "abort(None) with a drain armed by 65536 bytes returns the drain before Close.",
         caught_by: &["sending/abort-disarms"],
         wrap: sockets::<InSpiteOfAbort>,
         ..Mutant::SOUND

@@ -16,7 +16,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "every-failure-is-a-refusal",
         repeats: "Gecko in every version: before open only ConnectionRefusedError can appear.",
         clauses: &["ERR-3"],
-        what: "A network failure before Open is ConnectionRefusedError, whatever it was.",
+        what: "Every network failure before Open is ConnectionRefusedError.",
         caught_by: &[
             "names/empty-answer",
             "names/error-of-the-resolver",
@@ -27,7 +27,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-refusal-is-a-network-error",
-        repeats: "Runtimes with one name for all: Direct Sockets, and the event-based W3C draft.",
+        repeats: "Runtimes with a single error name: Direct Sockets, and the event-based W3C draft.",
         clauses: &["ERR-2", "ERR-3"],
         what: "A refused connect is NetworkError.",
         caught_by: &[
@@ -41,9 +41,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-timeout-is-a-network-error",
-        repeats: "Errors that are told by errno alone where the timer is our own.",
+        repeats: "Errors derived from errno alone, although the timer is not the kernel's.",
         clauses: &["ERR-2", "OPT-3", "CL-16"],
-        what: "What takes too long is NetworkError.",
+        what: "A timeout is NetworkError.",
         caught_by: &["closing/linger-expires", "opening/times-out"],
         needs: &[Capability::ConnectTimeout],
         wrap: sockets::<TimeoutIsNetwork>,
@@ -51,9 +51,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-reset-is-a-clean-end",
-        repeats: "emailjs-tcp-socket on Node, which keeps ECONNRESET to itself.",
+        repeats: "emailjs-tcp-socket on Node, which swallows ECONNRESET.",
         clauses: &["ERR-4", "CL-9"],
-        what: "A reset by the peer is a clean Close and no error.",
+        what: "A reset by the peer is a clean Close, without an error.",
         caught_by: &[
             "cuts/open-by-reset",
             "cuts/upgrade-by-reset",
@@ -73,9 +73,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-reset-before-close-is-a-clean-end",
-        repeats: "A provider on threads, of which a shutdown that fails was no news.",
+        repeats: "A provider on threads that ignored a failed shutdown.",
         clauses: &["CL-9", "GATE-13", "RX-13"],
-        what: "A reset that came before close, with less than the mark sent in the turn, is a clean Close and no error.",
+        what: "A reset before close, with less than the mark sent in the turn, is a clean Close, without an error.",
         caught_by: &[
             "errors/reset-before-close",
             "errors/reset-that-waits-before-close",
@@ -85,7 +85,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "no-close-after-a-refusal",
-        repeats: "The words of MDN and of Gecko's own interfaces about a failed connect.",
+        repeats: "The descriptions of a failed connect by MDN and by Gecko's own interfaces.",
         clauses: &["CL-10", "ROW-3"],
         what: "After a refused connect no Close comes.",
         caught_by: &[
@@ -107,7 +107,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-message-is-the-class",
-        repeats: "Gecko in C++, whose error events have the class in their message.",
+        repeats: "Gecko in C++, whose error events have the class as their message.",
         clauses: &["CL-18", "GATE-15"],
         what: "The message of an error that comes as an event is \"Network\" or the like.",
         caught_by: &[
@@ -120,18 +120,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-last-error-wins",
-        repeats: "Slots for an error that are overwritten, not filled.",
+        repeats: "Error slots that are overwritten instead of filled once.",
         clauses: &["GATE-13"],
-        what: "Of several errors the one that abort was given last is returned.",
+        what: "Of several errors the one given last to abort is returned.",
         caught_by: &["gates/first-error-wins"],
         wrap: sockets::<LastWins>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "a-write-error-does-not-wait",
-        repeats: "Whoever closes at EPIPE and leaves the peer's last words in the kernel.",
+        repeats: "Code that closes at EPIPE and leaves the peer's last data in the kernel.",
         clauses: &["CL-17"],
-        what: "The error of a failed write comes before data that arrived earlier.",
+        what: "The error of a failed write comes before earlier data.",
         caught_by: &[
             "errors/last-words-before-a-stuck-flush",
             "errors/last-words-first",

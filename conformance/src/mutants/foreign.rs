@@ -21,9 +21,9 @@ const GATES: &[Capability] = &[Capability::Gates];
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a-panic-is-consent",
-        repeats: "Hooks around which somebody has put a catch-all that goes on.",
+        repeats: "Hooks inside a catch-all that continues.",
         clauses: &["LIFE-9"],
-        what: "A gate that panics about a name or addresses counts as one that admits.",
+        what: "A gate that panics on a name or on addresses counts as admitting them.",
         caught_by: &["foreign/gate-panics"],
         needs: GATES,
         wrap: gates::<Consents>,
@@ -31,9 +31,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "nothing-is-counted-after-a-panic",
-        repeats: "The same around counters.",
+        repeats: "The same catch-all around counters.",
         clauses: &["LIFE-9"],
-        what: "A socket whose meter panics goes on uncounted.",
+        what: "A socket whose meter panics continues uncounted.",
         caught_by: &["foreign/meter-panics"],
         needs: GATES,
         wrap: meters::<Uncounted>,
@@ -41,27 +41,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "wakers-in-a-row",
-        repeats: "Loops that wake what a wait has brought, one after the other, until one of them panics.",
+        repeats: "Loops that wake the wakers of a wait one after another, until one panics.",
         clauses: &["LIFE-9", "EVT-5"],
-        what: "What is to be woken stands behind the waker of an earlier wait that panics.",
+        what: "A waker is not woken if the waker of an earlier wait panics first.",
         caught_by: &["foreign/waker-panics"],
         wrap: sockets::<InARow>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "payload-is-dropped-under-a-lock",
-        repeats: "Queues inside of a mutex, whose buffers are dropped where they are taken out.",
+        repeats: "Queues inside a mutex that drop each buffer where they take it out.",
         clauses: &["LIFE-10"],
-        what: "Payload is dropped while the socket is locked.",
+        what: "A payload is dropped while the socket is locked.",
         caught_by: &["foreign/error-calls-back", "foreign/payload-calls-back"],
         wrap: sockets::<Locked>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "wakers-are-dropped-under-a-lock",
-        repeats: "async-io, which wakes and drops the wakers that it replaces under its own lock.",
+        repeats: "async-io, which wakes and drops replaced wakers under its own lock.",
         clauses: &["LIFE-10", "EVT-7"],
-        what: "The waker of a wait that is replaced is dropped while the socket is locked.",
+        what: "The waker of a replaced wait is dropped while the socket is locked.",
         caught_by: &["foreign/waker-calls-back"],
         wrap: sockets::<LockedWait>,
         ..Mutant::SOUND

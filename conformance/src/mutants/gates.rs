@@ -26,7 +26,7 @@ const SERVERS: &[Capability] = &[Capability::Gates, Capability::Listen];
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "name-is-asked-twice",
-        repeats: "Prompts that come up again for the second look at the same question.",
+        repeats: "Prompts that appear again for a second check of the same question.",
         clauses: &["GATE-1"],
         what: "Every gate is asked about the name twice.",
         caught_by: &[
@@ -40,7 +40,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "literals-are-not-checked",
-        repeats: "Checks that are part of resolving, as Deno's of resolved addresses were, and are left out where nothing is resolved.",
+        repeats: "Checks inside name resolution, such as Deno's former check of resolved addresses, skipped where nothing is resolved.",
         clauses: &["GATE-1", "GATE-5"],
         what: "connect is not asked if the host is an address.",
         caught_by: &[
@@ -54,9 +54,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "ports-are-lost",
-        repeats: "Hooks that are given a host and find the port somewhere else, or not.",
+        repeats: "Hooks that receive a host and must find the port elsewhere.",
         clauses: &["GATE-2"],
-        what: "Gates are asked whether a name may be reached at port 0.",
+        what: "Gates are asked about a name with port 0.",
         caught_by: &["gates/ports"],
         needs: SERVERS,
         wrap: gates::<NoPorts>,
@@ -64,9 +64,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-address-at-a-time",
-        repeats: "Hooks in the loop that dials.",
+        repeats: "Hooks in the dialling loop.",
         clauses: &["GATE-5"],
-        what: "Gates are asked about each address by itself.",
+        what: "Gates are asked about one address at a time.",
         caught_by: &["names/every-gate-must-admit"],
         needs: GATES,
         wrap: gates::<OneByOne>,
@@ -74,9 +74,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "mapped-addresses-are-shown",
-        repeats: "hono's CVE-2026-39409 and many others: ::ffff:127.0.0.1 is not on the list of what is local.",
+        repeats: "hono's CVE-2026-39409 and many others: ::ffff:127.0.0.1 is not on the list of local addresses.",
         clauses: &["GATE-5", "NAME-6"],
-        what: "Addresses are shown as IPv4-mapped ones if a name or an IPv6 literal leads to them.",
+        what: "Gates receive IPv4-mapped addresses if these come from a name or an IPv6 literal.",
         caught_by: &["gates/canonical", "names/gates-before-and-after-the-lookup"],
         needs: &[Capability::Gates, Capability::Names],
         wrap: gates::<Mapped>,
@@ -84,9 +84,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-empty-answer-is-consent",
-        repeats: "Filters for which nothing on the list means that there is no list.",
+        repeats: "Filters that take an empty list for no list.",
         clauses: &["GATE-5", "GATE-15"],
-        what: "A gate that returns no address admits all.",
+        what: "A gate that returns no address admits all of them.",
         caught_by: &["gates/no-address-remains"],
         needs: GATES,
         wrap: gates::<EmptyIsConsent>,
@@ -94,9 +94,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "invented-addresses-are-dialled",
-        repeats: "Hooks that may return any address, as the lookup option of Node's sockets.",
+        repeats: "Hooks that may return any address, such as the lookup option of Node's sockets.",
         clauses: &["GATE-5", "GATE-15"],
-        what: "An address that a gate returns is dialled, whether it was asked about or not.",
+        what: "Every address returned by a gate is dialled, even one that it was not asked about.",
         caught_by: &["gates/invented-addresses-are-ignored"],
         needs: GATES,
         wrap: provider::<Invented>,
@@ -104,9 +104,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-refusal-is-a-refused-connection",
-        repeats: "Gecko, where a permission that is missing, an app that is offline and what goes wrong look alike.",
+        repeats: "Gecko, where a missing permission, an offline app and a network failure look alike.",
         clauses: &["GATE-15", "PERM-9"],
-        what: "What a gate's connect refuses is ConnectionRefusedError.",
+        what: "A refusal by a gate's connect is ConnectionRefusedError.",
         caught_by: &["gates/address-refused"],
         needs: GATES,
         wrap: gates::<LooksRefused>,
@@ -114,9 +114,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-later-refusal-hangs",
-        repeats: "Gecko's answer to a missing permission: an event that nobody has a slot for, and connecting for ever.",
+        repeats: "Gecko's answer to a missing permission: an event without a slot, and connecting for ever.",
         clauses: &["ERR-9", "GATE-4", "ST-7"],
-        what: "After a refusal that took time the socket stays connecting.",
+        what: "After a late refusal the socket stays connecting.",
         caught_by: &[
             "gates/name-refused-later",
             "names/refused-names-are-not-looked-up",
@@ -127,9 +127,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "refusals-come-as-events",
-        repeats: "Listeners in another process, which can refuse nothing at the call.",
+        repeats: "Checks in another process, which cannot refuse at the call.",
         clauses: &["GATE-4"],
-        what: "What a gate refuses at once arrives as an event.",
+        what: "An immediate refusal by a gate arrives as an event.",
         caught_by: &[
             "gates/refused-at-the-call",
             "names/refused-names-are-not-looked-up",
@@ -140,9 +140,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "gates-run-on",
-        repeats: "Promises, which cannot be dropped: the prompt stays on the screen.",
+        repeats: "Promises, which cannot be cancelled: the prompt stays on the screen.",
         clauses: &["GATE-6"],
-        what: "The future of a gate is not dropped when the socket is given up.",
+        what: "A gate's future is not dropped when the socket is given up.",
         caught_by: &[
             "gates/accept-given-up",
             "gates/control-while-connecting",
@@ -154,9 +154,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-clock-runs-while-a-gate-decides",
-        repeats: "Timeouts around the whole of connect, prompts included.",
+        repeats: "Timeouts around all of connect, prompts included.",
         clauses: &["GATE-7"],
-        what: "An open with a connect_timeout times out if a gate does not answer at once.",
+        what: "An open with a connect_timeout times out if a gate does not decide at once.",
         caught_by: &["gates/timeout-stands-still"],
         needs: &[Capability::Gates, Capability::ConnectTimeout],
         wrap: provider::<ClockRuns>,
@@ -164,7 +164,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "bind-is-not-asked",
-        repeats: "Deno's third forgotten sibling: connect was checked, and bind was not.",
+        repeats: "Deno's third forgotten sibling: connect was checked, bind was not.",
         clauses: &["GATE-1", "GATE-9"],
         what: "No gate is asked about a bind.",
         caught_by: &[
@@ -178,9 +178,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-chosen-port-is-not-asked",
-        repeats: "wasmtime's implicit binds, GHSA-r9vm-8mq9-73g9: what the system chose was not looked at.",
+        repeats: "wasmtime's implicit binds, GHSA-r9vm-8mq9-73g9: the system's choice was not checked.",
         clauses: &["GATE-9"],
-        what: "For an automatic port bind is asked with 0 only.",
+        what: "For an automatic port, bind is asked only with 0.",
         caught_by: &["gates/bind-asked", "gates/bind-refused"],
         needs: SERVERS,
         wrap: gates::<AutomaticOnly>,
@@ -188,9 +188,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "peers-are-not-asked-about",
-        repeats: "Servers whose rules are about binding only.",
+        repeats: "Servers with rules about binding only.",
         clauses: &["GATE-1", "GATE-8"],
-        what: "No gate is asked about a peer that is accepted.",
+        what: "No gate is asked about an accepted peer.",
         caught_by: &[
             "activity/server-accepts-nothing",
             "gates/accept-asked",
@@ -202,9 +202,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-refused-peer-gets-a-fin",
-        repeats: "drop(stream) in every accept loop: a peer cannot tell it from a server that has nothing to say.",
+        repeats: "drop(stream) in every accept loop: to the peer it looks like a server with nothing to say.",
         clauses: &["GATE-8"],
-        what: "A peer that a gate refuses gets an end of stream.",
+        what: "A peer refused by a gate receives an end of stream.",
         caught_by: &["gates/accept-refused"],
         needs: SERVERS,
         wrap: provider::<RefusedGetsFin>,
@@ -212,9 +212,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-waiting-peer-holds-up-the-others",
-        repeats: "Loops that accept and then await what is to be decided, in one task.",
+        repeats: "Loops that accept and then await the decision, in one task.",
         clauses: &["GATE-17"],
-        what: "A gate of a server is asked about one peer at a time.",
+        what: "A server's gate is asked about one peer at a time.",
         caught_by: &["gates/a-waiting-peer-holds-up-nobody"],
         needs: SERVERS,
         wrap: gates::<OneAtATime>,
@@ -222,9 +222,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "accepted-sockets-are-not-watched",
-        repeats: "Firefox OS in JavaScript, where what went through accepted sockets was charged to nobody.",
+        repeats: "Firefox OS in JavaScript, where nobody was charged for the traffic of accepted sockets.",
         clauses: &["GATE-10", "ACC-3"],
-        what: "A gate is given no control and no meter of an accepted socket.",
+        what: "A gate receives no control of an accepted socket, and the socket has no meter.",
         caught_by: &["gates/watch-once", "meters/accepted-sockets"],
         needs: SERVERS,
         wrap: gates::<NotWatched>,
@@ -232,9 +232,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-control-does-nothing-before-connect",
-        repeats: "Revocations that go through a list of connections, and find none yet.",
+        repeats: "Revocations by a list of connections, which is still empty.",
         clauses: &["GATE-11"],
-        what: "Control::abort is lost while a gate decides about the name.",
+        what: "Control::abort is lost while a gate decides on the name.",
         caught_by: &["gates/control-while-connecting"],
         needs: GATES,
         wrap: gates::<NotBeforeConnect>,
@@ -242,9 +242,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-control-goes-with-the-handle",
-        repeats: "Revocations by a weak handle of the app's own socket.",
+        repeats: "Revocations by a weak handle to the app's own socket.",
         clauses: &["GATE-12"],
-        what: "Control::abort is lost when the app has dropped its handle.",
+        what: "Control::abort is lost after the app has dropped its handle.",
         caught_by: &[
             "gates/control-ends-the-lingering",
             "gates/control-outlives-the-handle",
@@ -257,9 +257,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-control-goes-with-close",
-        repeats: "Lists from which a connection is taken when close has been told.",
+        repeats: "Lists that drop a connection once its close was reported.",
         clauses: &["GATE-12"],
-        what: "Control::abort is lost when Close was returned.",
+        what: "Control::abort is lost after Close was returned.",
         caught_by: &[
             "gates/control-ends-the-lingering",
             "permissions/revoked-lingering",
@@ -270,9 +270,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-control-of-a-server-takes-its-sockets-along",
-        repeats: "Process trees: who ends the parent ends the children.",
+        repeats: "Process trees: ending the parent ends the children.",
         clauses: &["GATE-14"],
-        what: "When a server has been ended by its control, what it accepted is aborted.",
+        what: "When a control ends a server, the sockets that it accepted are aborted.",
         caught_by: &["gates/control-of-a-server"],
         needs: SERVERS,
         wrap: super::bend::servers::<TakesAlong>,

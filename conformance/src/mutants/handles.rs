@@ -17,9 +17,9 @@ use crate::Capability;
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a-drop-aborts",
-        repeats: "Buffered writers, tokio's for one, whose drop forgets what was not flushed.",
+        repeats: "Buffered writers, such as tokio's, whose drop forgets unflushed bytes.",
         clauses: &["ACT-5", "ROW-31"],
-        what: "Dropping the last handle drops what is held if that is a megabyte or more.",
+        what: "Dropping the last handle drops the held bytes if they are a megabyte or more.",
         caught_by: &[
             "activity/drop-flushes",
             "lifecycle/dropped-with-unread-input",
@@ -30,7 +30,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-drop-is-a-reset",
-        repeats: "Sockets that are dropped with unread input, and drops that set linger to 0.",
+        repeats: "Sockets dropped with unread input, and drops that set linger to 0.",
         clauses: &["ACT-5", "CL-13"],
         what: "Dropping the last handle of an open socket that holds nothing, or is under TLS, resets the connection.",
         caught_by: &[
@@ -43,9 +43,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-attempt-outlives-its-handle",
-        repeats: "Tasks that are detached: nobody tells them that nobody waits any more.",
+        repeats: "Detached tasks: nobody tells them that nobody waits any more.",
         clauses: &["ACT-5", "IF-18"],
-        what: "A socket that is given up while connecting, and not polled any more, goes on connecting.",
+        what: "A socket given up while connecting, and no longer polled, continues to connect.",
         caught_by: &[
             "lifecycle/dropped-in-every-state",
             "opening/returns-connecting",
@@ -56,16 +56,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-descriptor-for-each-handle",
-        repeats: "Sockets that are closed by their destructor, and kept by whoever kept a handle.",
+        repeats: "Sockets closed by their destructor, and kept alive by any handle.",
         clauses: &["LIFE-8"],
-        what: "A socket that has ended has a descriptor as long as there is a handle.",
+        what: "A socket that has ended keeps its descriptor as long as a handle is alive.",
         caught_by: &["lifecycle/ended-with-handles-alive"],
         wrap: sockets::<Descriptor>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "one-in-fifty-leaks",
-        repeats: "Leaks in a path that is rarely taken.",
+        repeats: "Leaks in a rarely taken path.",
         clauses: &["ST-3"],
         what: "Every fiftieth socket leaves a descriptor behind.",
         caught_by: &[
@@ -80,25 +80,25 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a-thousand-and-no-more",
         repeats: "select, whose sets have 1024 places.",
         clauses: &["ACT-8"],
-        what: "The thousandth socket of a provider is the last that opens.",
+        what: "The thousandth socket of a provider is the last one to open.",
         caught_by: &["lifecycle/thousands-at-once"],
         wrap: provider::<AThousand>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "idle-tells-one",
-        repeats: "notify_one where there are several: a condition variable, a slot for one waker.",
+        repeats: "notify_one with several waiters: a condition variable, a slot for one waker.",
         clauses: &["ACT-6"],
-        what: "While one waits for idle, others wait for ever.",
+        what: "While one task waits for idle, all others wait for ever.",
         caught_by: &["threads/many-wait-for-idle"],
         wrap: provider::<IdleTellsOne>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "idle-at-once",
-        repeats: "Programs that end when they have called close: libuv's loop would have gone on, their exit did not.",
+        repeats: "Programs that exit right after close: libuv's loop would have continued, their exit did not wait.",
         clauses: &["ACT-6"],
-        what: "idle returns although there is something to flush.",
+        what: "idle returns although bytes are held.",
         caught_by: &[
             "activity/idle-waits-for-the-flush",
             "activity/idle-waits-for-the-lingering",
@@ -108,7 +108,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "idle-waits-for-open-sockets",
-        repeats: "The close of an HTTP server that waits for its keep-alive connections.",
+        repeats: "The close of an HTTP server, which waits for keep-alive connections.",
         clauses: &["ACT-6"],
         what: "idle waits until every socket has been dropped.",
         caught_by: &[
@@ -121,18 +121,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "one-stuck-socket-holds-all",
-        repeats: "Proxies with one loop that writes, and waits until it has written.",
+        repeats: "Proxies with a single loop that waits for each write.",
         clauses: &["ACT-8"],
-        what: "While megabytes are stuck on one socket no other is given more than a kilobyte.",
+        what: "While megabytes are stuck on one socket, every other gets at most a kilobyte.",
         caught_by: &["activity/a-stuck-peer-delays-nobody-else"],
         wrap: provider::<HoldsAll>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "four-waiting-gates-hold-all",
-        repeats: "libuv's pool of four threads, in which four slow lookups keep every other from beginning.",
+        repeats: "libuv's pool of four threads, where four slow lookups block every other.",
         clauses: &["ACT-8", "GATE-6"],
-        what: "While four gates wait no other open goes on.",
+        what: "While four gates wait, no other open proceeds.",
         caught_by: &["activity/a-waiting-gate-delays-nobody-else"],
         needs: &[Capability::Gates],
         wrap: super::gates::four_at_once,
@@ -140,9 +140,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "output-waits-for-a-poll",
-        repeats: "Futures: what nobody polls does nothing. Sinks need a flush.",
+        repeats: "Futures, which do nothing unless polled, and sinks, which need a flush.",
         clauses: &["ACT-1", "TURN-6"],
-        what: "What is sent after the first kilobytes of a turn leaves when the socket is polled.",
+        what: "Bytes sent after the first kilobytes of a turn leave only when the socket is polled.",
         caught_by: &[
             "activity/output-leaves",
             "sending/answers-around-the-mark",

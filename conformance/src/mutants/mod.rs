@@ -1,4 +1,4 @@
-//! Providers that are broken on purpose, by which the kit proves that its cases catch what they say.
+//! Deliberately broken providers, by which the kit proves that its cases catch their faults.
 
 mod amounts;
 mod bend;
@@ -47,32 +47,31 @@ pub const MUTANTS: &[&[Mutant]] = &[
     guards::MUTANTS,
 ];
 
-/// One way to be wrong, which somebody was.
+/// One fault, which some implementation really had.
 ///
-/// It stands around the provider under judgement, so there is nothing to write for an implementation that wants to see the kit
-/// at work on it.
+/// It wraps the provider under judgement, so an implementation can try the kit's mutants without code of its own.
 #[derive(Clone, Copy)]
 pub struct Mutant {
-    /// What it does, in a few words with hyphens.
+    /// The fault, in a few words with hyphens.
     pub name: &'static str,
-    /// Who did that.
+    /// The origin of the fault.
     pub repeats: &'static str,
     /// The clauses that it breaks.
     pub clauses: &'static [&'static str],
-    /// What it does, in a sentence.
+    /// The fault, in a sentence.
     pub what: &'static str,
-    /// Cases that fail because of it, each of them every time.
+    /// The cases that catch it, each of them every time.
     pub caught_by: &'static [&'static str],
-    /// Capabilities without which there is nothing to break.
+    /// The capabilities that it needs.
     pub needs: &'static [Capability],
     /// Breaks the provider under judgement.
     pub wrap: fn(Arc<dyn SocketProvider>) -> Arc<dyn SocketProvider>,
-    /// Breaks the subject's guards: makes one in their place.
+    /// Breaks the subject's guards: makes a broken guard in their place.
     pub guard: fn(&dyn Subject, Arc<dyn SocketProvider>, App) -> Option<Restricted>,
 }
 
 impl Mutant {
-    /// One that breaks nothing, to be completed with `..Mutant::SOUND`.
+    /// A mutant without a fault, for use as `..Mutant::SOUND`.
     pub const SOUND: Mutant = Mutant {
         name: "",
         repeats: "",

@@ -19,7 +19,7 @@ const NAMES: &[Capability] = &[Capability::Names, Capability::Resolver];
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a-second-lookup",
-        repeats: "Rebinding wherever it works: one lookup for the check, another for the connect.",
+        repeats: "DNS rebinding: one lookup for the check, another for the connect.",
         clauses: &["GATE-3"],
         what: "A name is looked up twice.",
         caught_by: &[
@@ -33,7 +33,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "looked-up-before-it-is-allowed",
-        repeats: "Sandboxes whose name server hears every name, allowed or not.",
+        repeats: "Sandboxes whose name server receives every name, allowed or not.",
         clauses: &["GATE-2", "GATE-3"],
         what: "A name is looked up before the gates are asked about it.",
         caught_by: &[
@@ -46,9 +46,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "literals-are-looked-up",
-        repeats: "Callers who hand every host to a resolver, and find out there what it is.",
+        repeats: "Callers that hand every host to a resolver, literals included.",
         clauses: &["GATE-3"],
-        what: "The resolver of a request is asked about addresses too.",
+        what: "The request's resolver is asked about addresses too.",
         caught_by: &["names/literals-are-not-looked-up"],
         needs: NAMES,
         wrap: provider::<Literals>,
@@ -56,9 +56,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-first-address-and-no-other",
-        repeats: "Deno where it does not race, and every client before Happy Eyeballs.",
+        repeats: "Deno where it does not race addresses, and every client before Happy Eyeballs.",
         clauses: &["GATE-16"],
-        what: "Of the answer of a lookup the first address is dialled only.",
+        what: "Only the first address of an answer is dialled.",
         caught_by: &["names/next-address-after-a-refusal"],
         needs: NAMES,
         wrap: provider::<Resolving<FirstOnly>>,
@@ -66,9 +66,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "every-lookup-that-fails-found-nothing",
-        repeats: "Resolvers for which EAI_AGAIN is EAI_NONAME.",
+        repeats: "Resolvers that treat EAI_AGAIN as EAI_NONAME.",
         clauses: &["GATE-18"],
-        what: "Any failure of a lookup is DomainNotFoundError.",
+        what: "Every failure of a lookup is DomainNotFoundError.",
         caught_by: &["names/error-of-the-resolver"],
         needs: NAMES,
         wrap: provider::<Resolving<NotFound>>,
@@ -76,9 +76,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "host-is-not-what-was-given",
-        repeats: "URLs, whose host is in lower case and whose addresses are in one spelling.",
+        repeats: "URLs, with hosts in lower case and addresses in one spelling.",
         clauses: &["IF-8"],
-        what: "host of a socket is the canonical text.",
+        what: "A socket's host is the canonical text.",
         caught_by: &[
             "names/resolver-of-the-request",
             "opening/host-letter-for-letter",
@@ -88,7 +88,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "ipv6-is-not-dialled",
-        repeats: "Whatever was made for AF_INET, as Gecko's server sockets.",
+        repeats: "Code made for AF_INET, such as Gecko's server sockets.",
         clauses: &["NAME-4"],
         what: "An open to an IPv6 literal fails.",
         caught_by: &[
@@ -101,9 +101,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-name-is-lost-with-the-lookup",
-        repeats: "Programs that resolve first and connect to an address: the server is not told whom they want.",
+        repeats: "Programs that resolve first and connect to an address: the server never learns the name.",
         clauses: &["TLS-3"],
-        what: "Under TLS a name is looked up, and then its address is opened.",
+        what: "Under TLS a name is looked up, and then its address is opened as the host.",
         caught_by: &["tls/impossible-names", "tls/name-is-sent"],
         needs: &[Capability::Names, Capability::Resolver, Capability::Secure],
         wrap: provider::<ByAddress>,
@@ -111,9 +111,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-empty-answer-hangs",
-        repeats: "Races between no candidates, which nobody wins.",
+        repeats: "Races without candidates, which nobody wins.",
         clauses: &["GATE-18", "ERR-3", "IF-11"],
-        what: "A name without an address is never told of.",
+        what: "A name without an address leads to no event.",
         caught_by: &["names/empty-answer"],
         needs: NAMES,
         wrap: provider::<Resolving<EmptyHangs>>,
@@ -121,9 +121,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-final-dot-is-lost",
-        repeats: "Browsers and proxies that strip the dot from a URL's host, and look up what is left below their search list.",
+        repeats: "Browsers and proxies that strip the dot from a URL's host, and look up the rest with their search list.",
         clauses: &["NAME-7", "NAME-8"],
-        what: "The resolver of a request is not told that a name is absolute.",
+        what: "The request's resolver does not receive a name's final dot.",
         caught_by: &["names/final-dot", "permissions/absolute-names"],
         needs: NAMES,
         wrap: provider::<Resolving<Dotless>>,
@@ -131,9 +131,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "names-below-localhost-are-looked-up",
-        repeats: "getaddrinfo with a file of hosts that has localhost alone.",
+        repeats: "getaddrinfo with a hosts file that has only localhost.",
         clauses: &["NAME-9"],
-        what: "Of the names that are this machine only localhost itself is found without a resolver.",
+        what: "Of this machine's names only localhost itself is found without a resolver.",
         caught_by: &["names/below-localhost"],
         needs: NAMES,
         wrap: provider::<LocalhostAlone>,
@@ -141,9 +141,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "every-address-is-dialled",
-        repeats: "Races without a bound, and the name whose owner lets others dial three thousand hosts.",
+        repeats: "Races without a bound, and names whose owner makes others dial three thousand hosts.",
         clauses: &["GATE-20"],
-        what: "An answer is dialled to its end.",
+        what: "Every address of an answer is dialled.",
         caught_by: &["names/thousands-of-addresses"],
         needs: NAMES,
         wrap: provider::<Resolving<LastFirst>>,
@@ -151,9 +151,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-address-has-many-zones",
-        repeats: "Lists of addresses beside which ::1%7 is another one than ::1.",
+        repeats: "Address lists for which ::1%7 differs from ::1.",
         clauses: &["NAME-12"],
-        what: "Gates are shown addresses with the zones of the answer.",
+        what: "Gates receive addresses with the answer's zones.",
         caught_by: &["names/answers-with-zones"],
         needs: &[Capability::Names, Capability::Resolver, Capability::Gates],
         wrap: super::gates::zoned,
@@ -161,9 +161,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "interfaces-are-told-before-gates",
-        repeats: "Parsers that look a zone up where they find it.",
+        repeats: "Parsers that resolve a zone where they find it.",
         clauses: &["NAME-13"],
-        what: "An open to a zone that this machine does not have is refused at the call.",
+        what: "An open to a zone that does not exist on this machine is refused at the call.",
         caught_by: &["gates/unknown-interface"],
         needs: &[Capability::Gates],
         wrap: provider::<ZonesFirst>,
@@ -171,9 +171,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "lookups-run-on",
-        repeats: "getaddrinfo, which nothing can stop.",
+        repeats: "getaddrinfo, which cannot be cancelled.",
         clauses: &["GATE-6"],
-        what: "The future of a resolver is not dropped when the socket is given up.",
+        what: "A resolver's future is not dropped when the socket is given up.",
         caught_by: &["names/lookup-given-up"],
         needs: NAMES,
         wrap: provider::<Resolving<RunOn>>,

@@ -15,7 +15,7 @@ use crate::Capability;
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "what-is-not-declared-is-accepted",
-        repeats: "Gecko, where an option that is not known is ignored: useSSL on a later phone is a socket in clear.",
+        repeats: "Gecko, which ignores unknown options: useSSL on a later phone gives a socket in the clear.",
         clauses: &["OPT-1"],
         what: "Nothing is declared, and nothing is refused.",
         caught_by: &[
@@ -52,7 +52,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "what-is-declared-is-refused",
-        repeats: ".NET on platforms that know half of the keep-alive options, and say so when they are used.",
+        repeats: ".NET on platforms that know half of the keep-alive options, and say so on use.",
         clauses: &["OPT-1", "OPT-8"],
         what: "no_delay(false) and keep_alive are NotSupportedError.",
         caught_by: &["options/keep-alive", "options/no-delay"],
@@ -62,18 +62,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "capabilities-change",
-        repeats: "Gecko, whose one object is a factory until it is a socket.",
+        repeats: "Gecko, where a single object is first a factory and then a socket.",
         clauses: &["OPT-1"],
-        what: "After a connection has been opened another set is declared.",
+        what: "After the first open the declared capabilities differ.",
         caught_by: &["options/capabilities-stay"],
         wrap: provider::<Changes>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "connect-timeout-of-zero-is-none",
-        repeats: "Sockets of C and Java, for which a timeout of 0 is for ever.",
+        repeats: "Sockets of C and Java, where a timeout of 0 means for ever.",
         clauses: &["OPT-11"],
-        what: "A connect_timeout of zero is as if it were left out.",
+        what: "A connect_timeout of zero counts as left out.",
         caught_by: &["options/connect-timeout-of-zero"],
         needs: &[Capability::ConnectTimeout],
         wrap: provider::<ZeroIsNoTimeout>,
@@ -81,9 +81,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "linger-of-zero-is-none",
-        repeats: "Sockets of C and Java, for which a timeout of 0 is for ever.",
+        repeats: "Sockets of C and Java, where a timeout of 0 means for ever.",
         clauses: &["OPT-12"],
-        what: "A linger of zero is as if it were left out.",
+        what: "A linger of zero counts as left out.",
         caught_by: &["options/linger-of-zero"],
         needs: &[Capability::Linger],
         wrap: provider::<ZeroIsNoLinger>,
@@ -91,7 +91,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "connect-timeout-is-ignored",
-        repeats: "Options that are read and not used, as timeouts of Node's sockets, which are about idleness.",
+        repeats: "Options that are read but not used, such as the timeouts of Node's sockets, which measure idleness.",
         clauses: &["OPT-3"],
         what: "connect_timeout bounds nothing.",
         caught_by: &[
@@ -105,7 +105,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "linger-is-ignored",
-        repeats: "SO_LINGER on a socket that does not block: it is set, and bounds nothing.",
+        repeats: "SO_LINGER on a non-blocking socket: it is set, and bounds nothing.",
         clauses: &["OPT-5", "CL-15", "CL-16"],
         what: "linger bounds nothing.",
         caught_by: &[
@@ -121,9 +121,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "linger-is-for-all-of-the-flush",
-        repeats: "Deadlines that are set once: a slow reader is cut off in the middle.",
+        repeats: "Deadlines set once: a slow reader is cut off in the middle.",
         clauses: &["CL-15"],
-        what: "Half of linger is all that a flush gets.",
+        what: "A flush gets half of linger in all, whatever its progress.",
         caught_by: &[
             "closing/linger-measures-time-without-progress",
             "upgrade/linger",

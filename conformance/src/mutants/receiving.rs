@@ -16,9 +16,9 @@ const SUSPEND: &[Capability] = &[Capability::Suspend];
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "data-ends-at-nul",
-        repeats: "Firefox OS 1.0 to 2.2, which read strings by a method that stops at the first NUL.",
+        repeats: "Firefox OS 1.0 to 2.2, which read strings with a method that stops at the first NUL.",
         clauses: &["RX-3"],
-        what: "In the string type what follows a NUL is lost.",
+        what: "In the string type everything after a NUL is lost.",
         caught_by: &["receiving/string-type"],
         needs: &[Capability::StringMode],
         wrap: sockets::<EndsAtNul>,
@@ -26,9 +26,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "zeros-are-padding",
-        repeats: "Buffers that are trimmed by what is in them and not by how much was read.",
+        repeats: "Buffers trimmed by their content instead of the length read.",
         clauses: &["RX-1", "RX-3", "ST-12"],
-        what: "Zero bytes at the beginning of data are cut off, if there are many.",
+        what: "Many zero bytes at the beginning of data are cut off.",
         caught_by: &["receiving/every-byte"],
         wrap: sockets::<Padding>,
         ..Mutant::SOUND
@@ -37,16 +37,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the-type-is-forgotten",
         repeats: "Gecko in JavaScript, which took an accepted socket's type from the wrong object.",
         clauses: &["IF-7", "SRV-5"],
-        what: "Data is of the string type, whatever was asked for.",
+        what: "Data is of the string type, whatever type was requested.",
         caught_by: &["servers/binary-type"],
         wrap: sockets::<TypeForgotten>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "there-is-one-type",
-        repeats: "emailjs-tcp-socket, which knows arraybuffer only.",
+        repeats: "emailjs-tcp-socket, which knows only arraybuffer.",
         clauses: &["IF-5", "IF-7"],
-        what: "Sockets that are opened are of the arraybuffer type.",
+        what: "Opened sockets are always of the arraybuffer type.",
         caught_by: &["opening/defaults", "receiving/string-type"],
         needs: &[Capability::StringMode],
         wrap: sockets::<OneType>,
@@ -54,9 +54,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "data-of-any-length",
-        repeats: "Reads to the end of what is there, with a buffer that grows.",
+        repeats: "Reads to the end of the available bytes, with a growing buffer.",
         clauses: &["RX-5"],
-        what: "Data that is there at once is delivered at once, a megabyte in one event.",
+        what: "All available data is delivered at once, up to a megabyte in one event.",
         caught_by: &[
             "receiving/megabytes",
             "receiving/unpolled-holds-the-peer-back",
@@ -69,9 +69,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "data-in-flight-after-suspend",
-        repeats: "Gecko's app process, where a message on its way arrives after suspend has returned.",
+        repeats: "Gecko's app process, where a message in flight arrives after suspend has returned.",
         clauses: &["RX-10"],
-        what: "What could be delivered when suspend was called is delivered after it.",
+        what: "Data deliverable at the call of suspend is delivered after it.",
         caught_by: &[
             "properties/sending",
             "receiving/suspended-in-mid-stream",
@@ -83,9 +83,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "suspend-is-a-switch",
-        repeats: "MDN's words for suspend and resume, and pause of Node's streams.",
+        repeats: "MDN's description of suspend and resume, and pause of Node's streams.",
         clauses: &["RX-6"],
-        what: "One resume takes any number of suspends back.",
+        what: "One resume undoes any number of suspends.",
         caught_by: &["properties/receiving", "receiving/suspends-count"],
         needs: SUSPEND,
         wrap: sockets::<Switch>,
@@ -93,7 +93,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "resume-never-fails",
-        repeats: "Gecko's app process, which forwards the call and swallows what it throws.",
+        repeats: "Gecko's app process, which forwards the call and swallows its exception.",
         clauses: &["RX-8", "ERR-11"],
         what: "A resume too many is no error.",
         caught_by: &[
@@ -106,9 +106,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "resume-fails-in-closed",
-        repeats: "Gecko in C++, which throws whenever the count is 0.",
+        repeats: "Gecko in C++, which throws whenever the suspend count is 0.",
         clauses: &["RX-8", "ROW-30"],
-        what: "A resume too many is an error in closing and closed too.",
+        what: "A resume too many is an error in closing and closed as well.",
         caught_by: &["properties/receiving", "receiving/resume-without-suspend"],
         needs: SUSPEND,
         wrap: sockets::<FailsInClosed>,
@@ -116,7 +116,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "resume-delivers-twice",
-        repeats: "Streams that put back what was read while they were paused, and keep it too.",
+        repeats: "Streams that put back the data read while paused, and keep it as well.",
         clauses: &["ST-12", "RX-11"],
         what: "The first data after resume is delivered again.",
         caught_by: &[
@@ -133,7 +133,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "suspend-before-open-is-forgotten",
-        repeats: "Streams that are not there yet when they are paused.",
+        repeats: "Streams that do not exist yet when they are paused.",
         clauses: &["RX-7", "ROW-8"],
         what: "A suspend while connecting counts, and holds nothing back.",
         caught_by: &[
@@ -149,7 +149,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "suspend-waits-for-open",
         repeats: "Streams that wait for a reader before they connect.",
         clauses: &["RX-7", "RX-12", "TLS-11"],
-        what: "A socket that is suspended does not tell that it is open.",
+        what: "A suspended socket returns no Open.",
         caught_by: &["receiving/suspended-before-open", "tls/suspended"],
         needs: SUSPEND,
         wrap: sockets::<OpenWaits>,
@@ -157,7 +157,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "nothing-happens-while-suspended",
-        repeats: "Gecko, where what reports drain and close is the pump that suspend stops.",
+        repeats: "Gecko, where suspend stops the very pump that reports drain and close.",
         clauses: &["RX-12", "RX-13"],
         what: "Drain, a write error and Close wait for resume.",
         caught_by: &[
@@ -171,9 +171,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "suspended-and-reads-on",
-        repeats: "Loops that go on reading while a flag says that nothing is to be delivered.",
+        repeats: "Loops that continue to read while a flag blocks delivery.",
         clauses: &["RX-11", "RX-12"],
-        what: "While suspended all there is is read, and an end is told before the data that came before it.",
+        what: "While suspended everything is read, and the end is returned before earlier data.",
         caught_by: &[
             "tls/end-waits-for-resume",
             "upgrade/early-plaintext-while-suspended",
@@ -184,9 +184,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "resume-wakes-nobody",
-        repeats: "Flags that are looked at when somebody polls.",
+        repeats: "Flags that only a poll checks.",
         clauses: &["RX-14", "EVT-5"],
-        what: "A task that waits while suspended is not woken by a resume, nor by anything else.",
+        what: "A task waiting while suspended is not woken, by a resume or by anything else.",
         caught_by: &["receiving/resume-wakes", "tls/end-waits-for-resume"],
         needs: SUSPEND,
         wrap: sockets::<WakesNobody>,

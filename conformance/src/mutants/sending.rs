@@ -15,7 +15,7 @@ use crate::sync::lock;
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "false-at-the-mark",
-        repeats: "Gecko in JavaScript (Firefox OS 1.0 to 2.2), which compared with >=.",
+        repeats: "Gecko in JavaScript (Firefox OS 1.0 to 2.2), which compared with >= instead of >.",
         clauses: &["TX-4"],
         what: "send answers false at exactly 65536 bytes.",
         caught_by: &["sending/exactly-the-mark", "tls/the-mark"],
@@ -24,7 +24,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-answer-is-the-opposite",
-        repeats: "What browserbox, smtpclient and fxos-web-server took the answer of send for.",
+        repeats: "browserbox, smtpclient and fxos-web-server, which misread the answer of send.",
         clauses: &["TX-3", "TX-4"],
         what: "send answers false to a large send that stays below the mark.",
         caught_by: &["properties/sending", "sending/answers-around-the-mark"],
@@ -46,7 +46,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "sends-after-close",
-        repeats: "Gecko's app process, where a call is forwarded and its failure swallowed.",
+        repeats: "Gecko's app process, which forwards the call and swallows its failure.",
         clauses: &["TX-2", "ROW-21", "ROW-27"],
         what: "A send in closing or closed is accepted, and lost.",
         caught_by: &["errors/reset", "sending/not-open"],
@@ -57,7 +57,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "strings-leave-as-utf-8",
         repeats: "The event-based W3C draft, which encodes strings as UTF-8.",
         clauses: &["TX-19"],
-        what: "Bytes from 0x80 on leave as two on sockets of the string type.",
+        what: "On sockets of the string type each byte from 0x80 on leaves as two.",
         caught_by: &["receiving/string-type", "sending/every-character"],
         needs: &[Capability::StringMode],
         wrap: sockets::<Utf8>,
@@ -65,9 +65,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "strings-end-at-nul",
-        repeats: "C strings wherever they are, Firefox OS 1.0 included.",
+        repeats: "C strings everywhere, Firefox OS 1.0 included.",
         clauses: &["TX-20"],
-        what: "What is sent ends at a NUL that is its first byte.",
+        what: "A send that begins with a NUL sends nothing.",
         caught_by: &[
             "receiving/string-type",
             "sending/every-character",
@@ -80,7 +80,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "views-lose-their-offset",
         repeats: "Gecko's app process in C++, which took the wrong offset for the length of a view.",
         clauses: &["TX-1", "TX-5"],
-        what: "A second slice of bytes that were sent in this turn is taken from their beginning.",
+        what: "A second slice of a buffer, sent in the same turn, is taken from the buffer's beginning.",
         caught_by: &["meters/quota", "sending/slices-of-one-buffer"],
         wrap: sockets::<Views>,
         ..Mutant::SOUND
@@ -89,25 +89,25 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a-thousand-pieces-and-no-more",
         repeats: "Callers of writev that forget IOV_MAX.",
         clauses: &["TX-1"],
-        what: "Of the sends of one turn those after the 1024th are lost.",
+        what: "Within a turn all sends after the 1024th are lost.",
         caught_by: &["sending/many-pieces-in-order"],
         wrap: sockets::<IovMax>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "sends-are-torn",
-        repeats: "Queues that are locked for each piece and not for each send.",
+        repeats: "Queues locked for each piece instead of for each send.",
         clauses: &["TX-1", "IF-2"],
-        what: "Between the halves of a short send others may send.",
+        what: "Other sends may come between the halves of a short send.",
         caught_by: &["meters/quota", "threads/many-senders"],
         wrap: sockets::<Torn>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "pieces-change-places",
-        repeats: "Partial writes that are queued again behind what came later.",
+        repeats: "Partial writes queued again behind later sends.",
         clauses: &["TX-1"],
-        what: "The halves of a send of some megabytes leave in the wrong order.",
+        what: "The halves of a send of several megabytes leave in the wrong order.",
         caught_by: &["sending/one-drain-for-many", "tls/megabytes-out"],
         wrap: sockets::<Swapped>,
         ..Mutant::SOUND

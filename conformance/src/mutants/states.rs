@@ -11,9 +11,9 @@ use super::bend::{Fault, Inner, Stash, sockets};
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the-state-is-live",
-        repeats: "Gecko's app process, where every message sets the state, whoever looks.",
+        repeats: "Gecko's app process, where every message sets the state at once.",
         clauses: &["TURN-5", "ROW-1"],
-        what: "ready_state knows of the connection and of its end before an event has told.",
+        what: "ready_state shows the connection and its end before their events.",
         caught_by: &[
             "opening/open-is-an-event",
             "opening/proceeds-unpolled",
@@ -25,9 +25,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-state-moves-back",
-        repeats: "Gecko's app process, where a message that was sent before close sets the state to open again.",
+        repeats: "Gecko's app process, where a message sent before close sets the state back to open.",
         clauses: &["ST-2", "ST-6"],
-        what: "While a close flushes the state is open again.",
+        what: "While a close flushes, the state is open again.",
         caught_by: &[
             "closing/abort-cuts-the-flush-short",
             "closing/flushes",
@@ -38,9 +38,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "closed-before-the-flush",
-        repeats: "The app side of what closes in another process: closed at once, and told later.",
+        repeats: "App-side objects whose socket closes in another process: closed at once, reported later.",
         clauses: &["ST-6", "CL-1"],
-        what: "close is closed at once if nothing is held.",
+        what: "close moves the state to closed at once if nothing is held.",
         caught_by: &[
             "closing/in-the-turn-of-open",
             "properties/ending",
@@ -51,7 +51,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "closing-when-the-error-comes",
-        repeats: "Handlers that run before the state is set.",
+        repeats: "Handlers called before the state is set.",
         clauses: &["ST-4", "ROW-17"],
         what: "The state is closing, not closed, until Close has been returned.",
         caught_by: &["errors/reset", "opening/refused"],
@@ -60,9 +60,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-second-close",
-        repeats: "What Gecko guards against by a look at the state: two streams, each of which tells of its end.",
+        repeats: "The fault that Gecko avoids by a check of the state: two streams, each of which reports its end.",
         clauses: &["ST-7", "EVT-3"],
-        what: "After Close another Close can be had.",
+        what: "After Close a second Close is returned.",
         caught_by: &[
             "closing/by-the-peer",
             "closing/discards-so-much-and-no-more",
@@ -82,16 +82,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "no-end-after-close",
-        repeats: "Streams that are pending when they are polled after their end.",
+        repeats: "Streams that return Pending when polled after their end.",
         clauses: &["EVT-3", "EVT-17"],
-        what: "After Close poll_event is pending, not None.",
+        what: "After Close poll_event returns Pending instead of None.",
         caught_by: &["servers/accepted-socket", "turns/stream-of-events"],
         wrap: sockets::<NoEnd>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "a-second-open",
-        repeats: "State machines that come to open again when a write makes progress.",
+        repeats: "State machines that enter open again when a write makes progress.",
         clauses: &["ST-9", "EVT-3"],
         what: "Open comes again with a drain.",
         caught_by: &[
@@ -104,7 +104,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "accepted-sockets-tell-open",
-        repeats: "Libraries whose accepted sockets run through the same constructor as the others.",
+        repeats: "Libraries that use one constructor for opened and accepted sockets.",
         clauses: &["ROW-32", "SRV-6", "EVT-3"],
         what: "The first event of an accepted socket is Open.",
         caught_by: &[
@@ -119,9 +119,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "close-overtakes-data",
-        repeats: "Sockets whose end is an event of the loop and whose data waits in a stream.",
+        repeats: "Sockets whose end is an event of the loop while their data waits in a stream.",
         clauses: &["CL-5", "ST-12"],
-        what: "The end of the peer's stream is told before its last data if both are there.",
+        what: "The end of the peer's stream is returned before its last data if both are available.",
         caught_by: &[
             "receiving/suspended-in-mid-stream",
             "tls/forged-record",

@@ -21,7 +21,7 @@ const BOTH: &[Capability] = &[Capability::Secure, Capability::Upgrade];
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "every-failure-of-tls-has-one-name",
-        repeats: "Gecko in C++, which compared numbers of two different lists: all came out as SecurityError.",
+        repeats: "Gecko in C++, which compared numbers of two different lists: every failure became SecurityError.",
         clauses: &["ERR-5", "ERR-7"],
         what: "Every failure of TLS is SecurityError.",
         caught_by: &[
@@ -51,7 +51,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a-certificate-error-is-a-network-error",
         repeats: "io::Error, whose kinds know nothing of certificates.",
         clauses: &["ERR-5", "ERR-8"],
-        what: "A certificate that has expired is NetworkError.",
+        what: "An expired certificate is NetworkError.",
         caught_by: &[
             "certificates/expired",
             "certificates/expired-issuer",
@@ -64,9 +64,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-authority-serves-nobody",
-        repeats: "Verifiers that know authorities alone: what `openssl req -x509` makes is refused, however much it is trusted.",
+        repeats: "Verifiers that know only authorities: the output of `openssl req -x509` is refused, although trusted.",
         clauses: &["TLS-28"],
-        what: "A server that shows a certificate with CA:TRUE is not trusted.",
+        what: "A server that presents a trusted certificate with CA:TRUE is refused.",
         caught_by: &["certificates/trusted-itself"],
         needs: SECURE,
         wrap: sockets::<NoAuthority>,
@@ -74,7 +74,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "open-before-the-handshake",
-        repeats: "Gecko in every version: open is told when TCP is connected.",
+        repeats: "Gecko in every version: open is reported when TCP connects.",
         clauses: &["TLS-2", "ROW-2", "ROW-4"],
         what: "Under TLS Open comes before the handshake.",
         caught_by: &[
@@ -90,9 +90,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "security-is-told-early",
-        repeats: "Locks in an address bar that stand for what was asked for.",
+        repeats: "Locks in an address bar that show the request, not the result.",
         clauses: &["IF-17", "TLS-14"],
-        what: "security is Secure as soon as TLS was asked for.",
+        what: "security is Secure as soon as TLS is requested.",
         caught_by: &[
             "tls/given-up-in-the-handshake",
             "tls/revoked-in-the-handshake",
@@ -104,7 +104,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "ssl-is-forgotten",
-        repeats: "Attributes that are copied from the options of open.",
+        repeats: "Attributes copied from the options of open.",
         clauses: &["IF-12"],
         what: "After upgrade_to_secure ssl is false.",
         caught_by: &[
@@ -120,7 +120,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-upgrade-does-nothing",
-        repeats: "Gecko in C++ on accepted sockets: ssl is true, and everything goes on in clear.",
+        repeats: "Gecko in C++ on accepted sockets: ssl is true, and everything continues in the clear.",
         clauses: &["TLS-7", "TLS-6"],
         what: "upgrade_to_secure sets ssl, and nothing else.",
         caught_by: &[
@@ -134,7 +134,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-accepted-socket-seems-to-be-upgraded",
-        repeats: "Gecko in C++, where ssl is true then, and data goes on in clear.",
+        repeats: "Gecko in C++, where ssl is then true, and data continues in the clear.",
         clauses: &["TLS-12", "IF-12"],
         what: "upgrade_to_secure on an accepted socket sets ssl, and nothing else.",
         caught_by: &["upgrade/accepted"],
@@ -144,9 +144,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-upgrade-comes-with-the-next-poll",
-        repeats: "Upgrades that are requested of a task: what is sent until it runs leaves in clear.",
+        repeats: "Upgrades performed by a task: bytes sent before it runs leave in the clear.",
         clauses: &["TLS-7", "TLS-11"],
-        what: "What is sent in the turn of the upgrade leaves in clear.",
+        what: "Bytes sent in the turn of the upgrade leave in the clear.",
         caught_by: &[
             "upgrade/in-a-later-task",
             "upgrade/order-with-output-stuck",
@@ -160,9 +160,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "plaintext-before-the-upgrade-is-delivered",
-        repeats: "CVE-2011-0411 and its many kin: words that somebody put behind the go-ahead count as said inside TLS.",
+        repeats: "CVE-2011-0411 and its many relatives: plaintext injected behind the go-ahead counts as received inside TLS.",
         clauses: &["TLS-10"],
-        what: "What had arrived in clear when upgrade_to_secure was called is delivered after it.",
+        what: "Plaintext that arrived before upgrade_to_secure is delivered after it.",
         caught_by: &[
             "upgrade/early-plaintext",
             "upgrade/early-plaintext-while-suspended",
@@ -175,9 +175,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-upgrade-never-fails-at-the-call",
-        repeats: "Gecko's app process, which forwards the call and swallows what it throws.",
+        repeats: "Gecko's app process, which forwards the call and swallows its exception.",
         clauses: &["TLS-4", "ROW-7", "ROW-21", "ROW-27"],
-        what: "upgrade_to_secure in a state that is not open is no error.",
+        what: "upgrade_to_secure in a state other than open is no error.",
         caught_by: &[
             "lifecycle/every-method-in-every-state",
             "opening/upgrade-while-connecting",
@@ -189,9 +189,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-second-upgrade-is-an-error",
-        repeats: "startTls of Cloudflare's sockets, which throws when it is called twice.",
+        repeats: "startTls of Cloudflare's sockets, which throws at the second call.",
         clauses: &["TLS-5", "ROW-20"],
-        what: "upgrade_to_secure on a socket that is secure is InvalidStateError.",
+        what: "upgrade_to_secure on a secure socket is InvalidStateError.",
         caught_by: &["tls/upgrade-of-a-secure-socket", "upgrade/twice"],
         needs: UPGRADE,
         wrap: sockets::<SecondFails>,
@@ -199,9 +199,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-upgrade-is-an-event",
-        repeats: "Cloudflare's startTls, after which a new socket opens.",
+        repeats: "Cloudflare's startTls, which returns a new socket that opens.",
         clauses: &["TLS-6", "EVT-3"],
-        what: "Open comes when the handshake of an upgrade is complete.",
+        what: "Open comes again when the handshake of an upgrade is complete.",
         caught_by: &[
             "upgrade/exchange",
             "upgrade/name-is-sent",
@@ -214,7 +214,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "truncation-is-a-clean-end",
-        repeats: "Gecko, and every stack that takes a FIN for a goodbye.",
+        repeats: "Gecko, and every stack that takes a FIN for a close_notify.",
         clauses: &["CL-6", "CL-12"],
         what: "An end without close_notify is a clean Close.",
         caught_by: &["tls/truncated", "upgrade/ends"],
@@ -234,7 +234,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-cut-handshake-is-a-failure-of-tls",
-        repeats: "OpenSSL 3, for which an end of file in a handshake is an error of its protocol.",
+        repeats: "OpenSSL 3, which reports an end of file in a handshake as a protocol error.",
         clauses: &["TLS-15", "ERR-2"],
         what: "An end during a handshake is SecurityError.",
         caught_by: &[
@@ -250,7 +250,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "alpn-is-not-offered",
-        repeats: "Gecko's sockets, which have none, and options that do not reach the library.",
+        repeats: "Gecko's sockets, which have no ALPN, and options that do not reach the library.",
         clauses: &["OPT-6", "TLS-18"],
         what: "The protocols of alpn are not offered.",
         caught_by: &[
@@ -268,7 +268,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "the-chain-is-not-told",
         repeats: "getPeerCertificate of Node, which is empty after a resumption.",
         clauses: &["IF-17"],
-        what: "security tells no certificate.",
+        what: "security returns no certificates.",
         caught_by: &["tls/security"],
         needs: SECURE,
         wrap: sockets::<NoChain>,
@@ -338,7 +338,7 @@ impl Fault for NoAuthority {
     }
 }
 
-/// Connects in clear, and upgrades when that is done.
+/// Connects in the clear, and upgrades when that is done.
 #[derive(Default)]
 struct OpenFirst;
 

@@ -15,27 +15,27 @@ use crate::sync::lock;
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the-first-waker-stays",
-        repeats: "Futures that keep the waker of their first poll, the classic mistake of a first future.",
+        repeats: "Futures that keep the waker of their first poll, a classic mistake.",
         clauses: &["EVT-1"],
-        what: "While a wait is parked a later poll does not replace its waker.",
+        what: "While a wait is parked, a later poll does not replace its waker.",
         caught_by: &["turns/latest-waker"],
         wrap: sockets::<FirstStays>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "the-replaced-waker-is-woken",
-        repeats: "Wakers that are passed on by waking them, by which two tasks wake each other for ever.",
+        repeats: "Wakers woken on replacement, so that two tasks wake each other for ever.",
         clauses: &["EVT-1"],
-        what: "A waker that another one replaces is woken.",
+        what: "A replaced waker is woken.",
         caught_by: &["turns/latest-waker"],
         wrap: sockets::<ReplacedWoken>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "cancel-poll-does-nothing",
-        repeats: "Futures without a Drop, which leave their waker behind.",
+        repeats: "Futures without a Drop impl, which leave their waker behind.",
         clauses: &["EVT-16", "TURN-1"],
-        what: "A wait that is given up keeps its waker and opens no turn.",
+        what: "Giving a wait up keeps its waker and begins no turn.",
         caught_by: &[
             "turns/begin-when-a-wait-is-given-up",
             "turns/forgotten-waker",
@@ -45,18 +45,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-stale-wait-gives-up-anothers",
-        repeats: "This project's servers, whose futures gave up whatever wait there was when they were dropped.",
+        repeats: "This project's servers, whose futures, when dropped, gave up any wait, not just their own.",
         clauses: &["EVT-16", "EVT-6"],
-        what: "cancel_poll forgets the waker that is kept, whoever's it is.",
+        what: "cancel_poll forgets any waker, even another task's.",
         caught_by: &["turns/stale-wait-given-up"],
         wrap: sockets::<Anybodys>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "a-wait-given-up-takes-an-event-along",
-        repeats: "Reads that are submitted and not cancelled, as io_uring has them: the dropped future had the data.",
+        repeats: "Submitted reads that are not cancelled, as in io_uring: the dropped future had the data.",
         clauses: &["EVT-2", "EVT-16", "EVT-17"],
-        what: "The data that comes after a wait was given up at its first poll is lost.",
+        what: "The first data after a wait given up at its first poll is lost.",
         caught_by: &[
             "turns/forgotten-waker",
             "turns/handlers-go-on",
@@ -67,45 +67,45 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "close-wakes-nobody",
-        repeats: "close as a flag that the reader is to look at when it wakes for something else.",
+        repeats: "close as a flag that the reader sees only when something else wakes it.",
         clauses: &["EVT-5", "IF-2"],
-        what: "A task that waits is not woken by close or abort, nor by what they lead to.",
+        what: "A waiting task is not woken by close, by abort, or by their consequences.",
         caught_by: &["threads/abort-elsewhere", "threads/close-elsewhere"],
         wrap: sockets::<CloseWakesNobody>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "wakes-under-a-lock",
-        repeats: "Every lock held across a wake, until a waker that runs its task at once met it.",
+        repeats: "Locks held across a wake, until a waker ran its task at once.",
         clauses: &["EVT-7"],
-        what: "Wakers are woken under the lock that every call needs.",
+        what: "Wakers are woken under the lock that every call takes.",
         caught_by: &["turns/waker-may-call-anything"],
         wrap: sockets::<UnderALock>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "bound-to-a-thread",
-        repeats: "Reactors in a thread-local, which wake on the thread that polled first and on no other.",
+        repeats: "Reactors in a thread-local, which wake only the thread that polled first.",
         clauses: &["EVT-2", "EVT-5"],
-        what: "A socket can be polled by one thread only; others wait for ever.",
+        what: "Only one thread can poll a socket; others wait for ever.",
         caught_by: &["threads/moving-wait", "threads/two-waiters"],
         wrap: sockets::<OneThread>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "two-tasks-take-the-same",
-        repeats: "Queues whose head is read under one lock and taken off under another.",
+        repeats: "Queues whose head is read under one lock and removed under another.",
         clauses: &["EVT-2", "EVT-6"],
-        what: "Data that one thread was given is given to another one as well.",
+        what: "Two threads receive the same data.",
         caught_by: &["threads/moving-wait"],
         wrap: sockets::<SameTwice>,
         ..Mutant::SOUND
     },
     Mutant {
         name: "a-control-wakes-nobody",
-        repeats: "Revocations that are looked up when the next call comes.",
+        repeats: "Revocations checked only at the next call.",
         clauses: &["GATE-11", "EVT-5"],
-        what: "A task that waits is not woken by Control::abort.",
+        what: "Control::abort does not wake a waiting task.",
         caught_by: &["threads/control-elsewhere"],
         needs: &[Capability::Gates],
         wrap: super::gates::control_wakes_nobody,

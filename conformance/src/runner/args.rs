@@ -7,16 +7,16 @@ use super::glob;
 pub(super) const USAGE: &str = "\
 usage: [--subject NAME]... [--filter GLOB]... [--list] [--seed N] [--json FILE] [--html FILE] [--jobs N]
 
-  --subject NAME  judge this subject only
-  --filter GLOB   only cases whose id matches; without a * it is enough that the id contains it
+  --subject NAME  judge only this subject
+  --filter GLOB   run only the cases with a matching id; without a *, any id that contains the text matches
   --list          print the cases and their clauses
-  --seed N        the seed of the bytes that are sent
-  --json FILE     write the findings there, too
-  --html FILE     write a page about them: a row for each clause, a column for each subject
-  --jobs N        processes at once, 2 if not given
-  --mutants       the kit judged: is every provider that is broken on purpose caught by the cases that it names?
-  --all-cases     with --mutants: by every case, and which cases catch none
-  --mutant NAME   judge a provider that is broken in this way";
+  --seed N        the seed of the bytes to send
+  --json FILE     write the findings to a file as JSON
+  --html FILE     write the findings to a page: a row for each clause, a column for each subject
+  --jobs N        run N processes at once (default: 2)
+  --mutants       judge the kit: do the cases named by each deliberately broken provider catch it?
+  --all-cases     with --mutants: run every case, and list the cases that catch nothing
+  --mutant NAME   judge a provider broken in this way";
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Args {
@@ -70,9 +70,9 @@ impl Args {
                 "--all-cases" => args.all_cases = true,
                 "--list" => args.list = true,
                 "--help" | "-h" => args.help = true,
-                // What people and tools pass to every test target.
+                // Options that people and tools pass to every test target.
                 "--nocapture" | "--no-capture" | "--show-output" | "--quiet" | "-q" => {}
-                _ if word.starts_with('-') => return Err(format!("{word} is not known")),
+                _ if word.starts_with('-') => return Err(format!("unknown option {word}")),
                 _ => args.filters.push(word.to_owned()),
             }
         }

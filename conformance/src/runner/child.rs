@@ -18,13 +18,13 @@ use crate::{
     Capability, Case, Cx, Failure, Mutant, Outcome, Script, Setup, Step, Subject, World, selftest,
 };
 
-/// What can be shown only by peers that speak TLS.
+/// The areas that need peers with TLS.
 const TLS: &[Capability] = &[Capability::Secure, Capability::Upgrade, Capability::Alpn];
 
-/// The message of a panic that a case means to happen.
+/// The message of a panic intended by a case.
 pub(crate) const INTENDED: &str = "intended by the case";
 
-/// Counts the tasks of a provider, where its subject can.
+/// Counts the tasks of a provider, if its subject can.
 type Tasks = Option<Arc<dyn Fn() -> usize + Send + Sync>>;
 
 /// `args`: subject, case, seed, and perhaps a mutant.
@@ -76,20 +76,20 @@ pub(super) fn run(
     let verdict = match judged {
         Ok(Some(verdict)) => verdict,
         Ok(None) => return ExitCode::from(2),
-        Err(_) => None, // the hook has noted it
+        Err(_) => None, // noted by the hook
     };
     let panicked = lock(&panics).first().cloned();
     let verdict = match (verdict, panicked) {
         (_, Some(message)) => Verdict::Crash(message),
         (Some(verdict), None) => verdict,
-        (None, None) => Verdict::Crash("block_on returned before its future had ended".to_owned()),
+        (None, None) => Verdict::Crash("block_on returned before its future was ready".to_owned()),
     };
     record::emit_verdict(&verdict);
-    // Without waiting for anybody's threads: whatever they do now is not judged.
+    // Without waiting for threads: what they do now is not judged.
     std::process::exit(0);
 }
 
-/// A panic in any thread counts, also where nobody would have noticed.
+/// A panic counts in any thread, even one that nobody joins.
 fn note_panics() -> Arc<Mutex<Vec<String>>> {
     let panics = Arc::<Mutex<Vec<String>>>::default();
     let slot = panics.clone();
@@ -143,11 +143,11 @@ async fn judge(
     }
     let about_tls = |it: &Capability| TLS.contains(it);
     if case.needs.iter().any(about_tls) && world.roots().is_empty() {
-        return Verdict::Precondition("no peer of the world speaks TLS".to_owned());
+        return Verdict::Precondition("the peers of this world have no TLS".to_owned());
     }
     let cx = |seed| Cx::new(subject.clone(), provider.clone(), world.clone(), seed);
     if case.guarded && !cx(seed).has_guards() {
-        return Verdict::Precondition("it has no guards".to_owned());
+        return Verdict::Precondition("the subject has no guards".to_owned());
     }
     warm_up(cx(0)).await;
     let before = Left::now(&tasks);
@@ -198,7 +198,7 @@ async fn warm_up(cx: Cx) {
     world.clear();
 }
 
-/// What a provider has: descriptors where the system tells, tasks where the subject does.
+/// A provider's resources: descriptors where the system counts them, tasks where the subject does.
 struct Left {
     descriptors: Option<Descriptors>,
     tasks: Option<usize>,
@@ -212,7 +212,7 @@ impl Left {
         }
     }
 
-    /// What is here and was not there before, in words.
+    /// The additions since `before`, in words.
     fn beyond(&self, before: &Left) -> Option<String> {
         if let (Some(now), Some(before)) = (&self.descriptors, &before.descriptors) {
             let more = now.beyond(before);
@@ -246,12 +246,12 @@ async fn nothing_left(
             None => return Ok(()),
             Some(left) if world.now() >= end => {
                 return Err(Failure::compared(
-                    "afterwards: what is left of the provider (LIFE-8)",
+                    "afterwards: the provider's leftovers (LIFE-8)",
                     "nothing",
                     left,
                 ));
             }
-            // Nobody can be asked to wake us when a descriptor is closed.
+            // Nothing wakes us when a descriptor is closed.
             Some(_) => {
                 let pause = Duration::from_millis(2);
                 wait::until(world, &Bell::default(), pause, || false).await;

@@ -14,7 +14,7 @@ impl Expectations {
     pub(super) fn read(path: &Path) -> Result<Expectations, String> {
         match std::fs::read_to_string(path) {
             Ok(text) => {
-                Expectations::parse(&text).map_err(|it| format!("{}: {it}", path.display()))
+                Expectations::parse(&text).map_err(|why| format!("{}: {why}", path.display()))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Expectations::default()),
             Err(error) => Err(format!("{}: {error}", path.display())),
@@ -55,7 +55,7 @@ impl Expectations {
         ids.filter(|id| cases.iter().all(|case| case.id != *id))
     }
 
-    /// The verdict in the light of what was said.
+    /// The verdict in the light of the known failures.
     pub(super) fn judge(&self, id: &str, verdict: Verdict) -> Verdict {
         let Some((_, reason)) = self.0.iter().find(|(it, _)| it == id) else {
             return verdict;

@@ -1,4 +1,4 @@
-//! Runs the cases, each in a process of its own, and tells what came of it.
+//! Runs the cases, each in a process of its own, and reports the findings.
 
 mod args;
 mod child;
@@ -55,43 +55,43 @@ impl Runner {
         }
     }
 
-    /// Other cases than the kit's own; for tests of the kit, and for suites beside it.
+    /// Sets cases other than the kit's own: for tests of the kit, and for suites beside it.
     pub fn cases(mut self, cases: &'static [Case]) -> Runner {
         self.cases = cases.iter().collect();
         self
     }
 
-    /// Other mutants than the kit's own; for tests of the kit, and for those who add cases.
+    /// Sets mutants other than the kit's own: for tests of the kit, and for suites beside it.
     pub fn mutants(mut self, mutants: &'static [Mutant]) -> Runner {
         self.mutants = mutants.iter().collect();
         self
     }
 
-    /// Arguments that lead this program to [`run`](Runner::run), if there is something before them.
+    /// Sets the leading arguments that make this program call [`run`](Runner::run), if it needs any.
     pub fn prefix(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Runner {
         self.prefix = args.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The command by which people start this, as a failure prints it.
+    /// Sets the command that people use to start this, as printed with a failure.
     pub fn command(mut self, command: impl Into<String>) -> Runner {
         self.command = Some(command.into());
         self
     }
 
-    /// Where the known failures of each subject are listed; `conformance/expectations` if this is not called.
+    /// Sets the folder with the known failures of each subject, by default `conformance/expectations`.
     pub fn expectations(mut self, directory: impl Into<PathBuf>) -> Runner {
         self.expectations = directory.into();
         self
     }
 
-    /// Where the page of findings finds the specification, a path or an address; `docs/spec` if this is not called.
+    /// Sets the path or address of the specification for the page of findings, by default `docs/spec`.
     pub fn specification(mut self, at: impl Into<String>) -> Runner {
         self.specification = at.into();
         self
     }
 
-    /// Does what the arguments say, which are those behind the program's name.
+    /// Runs with these arguments, the program's name not among them.
     pub fn run(&self, args: &[String]) -> ExitCode {
         if let Some(("--child", rest)) = args.split_first().map(|(a, rest)| (a.as_str(), rest)) {
             return child::run(&self.subjects, &self.cases, &self.mutants, rest);
@@ -131,7 +131,7 @@ impl Runner {
             return Ok(true);
         }
         if cases.is_empty() {
-            return Err("no case has an id like that; --list shows all".to_owned());
+            return Err("no case has a matching id; --list prints all of them".to_owned());
         }
         let began = Instant::now();
         let mut all = Vec::new();
@@ -139,12 +139,12 @@ impl Runner {
         for subject in subjects {
             let file = self.expectations.join(format!("{}.toml", subject.name()));
             let expectations = match mutant {
-                // Nothing is known of it.
+                // It has no known failures.
                 Some(_) => Expectations::default(),
                 None => Expectations::read(&file)?,
             };
             for id in expectations.unknown(&self.cases) {
-                complaints.push(format!("{}: there is no case {id}", file.display()));
+                complaints.push(format!("{}: no case {id}", file.display()));
             }
             self.is_fit(args, subject)?;
             all.extend(self.judge_subject(args, subject, &cases, &expectations));
@@ -166,14 +166,14 @@ impl Runner {
         ))
     }
 
-    /// Fails if the world of this subject does not pass the self-test of peers.
+    /// Fails if this subject's world does not pass the self-test of peers.
     fn is_fit(&self, args: &Args, subject: &dyn Subject) -> Result<(), String> {
         let (name, deadline) = (subject.name(), Case::MUST.deadline);
         match self.process(args, name, "selftest", deadline, None).0 {
             Verdict::Pass => Ok(()),
             verdict => {
                 let why = report::verdict(&verdict);
-                Err(format!("the world of {name} is not fit for cases: {why}"))
+                Err(format!("the world of {name} failed its self-test: {why}"))
             }
         }
     }
@@ -182,10 +182,7 @@ impl Runner {
         let named = |name: &String| self.subjects.iter().any(|it| it.name() == name);
         if let Some(name) = args.subjects.iter().find(|name| !named(name)) {
             let known: Vec<_> = self.subjects.iter().map(|it| it.name()).collect();
-            return Err(format!(
-                "there is no subject {name}, only {}",
-                known.join(", ")
-            ));
+            return Err(format!("no subject {name}; there are {}", known.join(", ")));
         }
         let wanted = |it: &&dyn Subject| {
             args.subjects.is_empty() || args.subjects.iter().any(|name| name == it.name())

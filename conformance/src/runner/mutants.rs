@@ -1,4 +1,4 @@
-//! The kit judged: providers that are broken on purpose, and the cases that have to notice.
+//! The kit judged: deliberately broken providers, and the cases that must catch them.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,10 +11,10 @@ use super::{Runner, report};
 use crate::sync::lock;
 use crate::{Case, Mutant, Subject};
 
-/// How many more processes there are at once than elsewhere: most of them wait for what does not come.
+/// How many times more processes run at once than elsewhere: most of them wait in vain.
 const CROWD: usize = 12;
 
-/// What became of one case against one mutant.
+/// The result of one case against one mutant.
 struct Tried {
     case: &'static Case,
     verdict: Verdict,
@@ -30,16 +30,16 @@ impl Tried {
     }
 }
 
-/// What became of one mutant.
+/// The results of one mutant.
 struct Trial {
     mutant: &'static Mutant,
     tried: Vec<Tried>,
 }
 
-/// The mutant that is to be judged, if there is one.
+/// The mutant to judge, if there is one.
 pub(super) fn chosen(runner: &Runner, args: &Args) -> Result<Option<&'static Mutant>, String> {
     if args.all_cases && !args.mutants {
-        return Err("--all-cases goes with --mutants".to_owned());
+        return Err("--all-cases needs --mutants".to_owned());
     }
     let Some(name) = &args.mutant else {
         return Ok(None);
@@ -47,18 +47,17 @@ pub(super) fn chosen(runner: &Runner, args: &Args) -> Result<Option<&'static Mut
     let known = runner.mutants.iter().find(|it| it.name == name);
     known.copied().map(Some).ok_or_else(|| {
         let all: Vec<_> = runner.mutants.iter().map(|it| it.name).collect();
-        format!("there is no mutant {name}, only {}", all.join(", "))
+        format!("no mutant {name}; there are {}", all.join(", "))
     })
 }
 
-/// Lets the mutants loose on the first subject; whether all were caught.
+/// Runs the mutants on the first subject; returns whether all were caught.
 pub(super) fn run(runner: &Runner, args: &Args) -> Result<bool, String> {
     if args.json.is_some() || args.html.is_some() {
-        return Err("--json and --html do not go with --mutants".to_owned());
+        return Err("--json and --html cannot be combined with --mutants".to_owned());
     }
     if !args.filters.is_empty() && !args.all_cases {
-        let why =
-            "--mutants tries the cases that each mutant names; --filter goes with --all-cases";
+        let why = "--mutants runs the cases named by each mutant; --filter needs --all-cases";
         return Err(why.to_owned());
     }
     let subjects = runner.chosen(args)?;
@@ -95,7 +94,7 @@ fn list(mutants: &[&Mutant]) {
     for mutant in mutants {
         say!("{} [{}]", mutant.name, mutant.clauses.join(" "));
         say!("    {}", mutant.what);
-        say!("    As {}", mutant.repeats);
+        say!("    Seen in: {}", mutant.repeats);
     }
     say!("{} mutants", mutants.len());
 }
@@ -103,7 +102,7 @@ fn list(mutants: &[&Mutant]) {
 fn named(runner: &Runner, mutant: &Mutant) -> Result<Vec<&'static Case>, String> {
     let case = |id: &&'static str| {
         let found = runner.cases.iter().find(|it| it.id == *id);
-        let missing = || format!("mutant {}: there is no case {id}", mutant.name);
+        let missing = || format!("mutant {}: no case {id}", mutant.name);
         found.copied().ok_or_else(missing)
     };
     mutant.caught_by.iter().map(case).collect()
@@ -138,7 +137,7 @@ fn try_all(
     trials.unwrap_or_else(|poisoned| poisoned.into_inner()).all
 }
 
-/// Trials, of which each is printed when it and those before it are complete.
+/// Trials, each printed once it and its predecessors are complete.
 struct InOrder {
     all: Vec<Trial>,
     /// How many cases are still to come for each.
@@ -184,7 +183,7 @@ impl Trial {
         self.tried.iter().find(|it| it.case.id == id)
     }
 
-    /// The cases that should have noticed, and did not.
+    /// The named cases that did not catch it.
     fn missed(&self) -> Vec<&Tried> {
         let named = self.mutant.caught_by.iter();
         let tried = named.filter_map(|id| self.find(id));
@@ -196,7 +195,7 @@ impl Trial {
         caught.map(|it| it.case.id).collect()
     }
 
-    /// Why nothing could be shown, if that is so.
+    /// Why the trial shows nothing, if so.
     fn not_here(&self) -> Option<String> {
         match self.tried.first().map(|it| &it.verdict) {
             Some(Verdict::Precondition(why)) if self.tried.iter().all(Tried::not_here) => {
@@ -227,7 +226,7 @@ impl Trial {
     }
 }
 
-/// Prints what should not have been, and the last line; whether there was nothing.
+/// Prints the survivors and the last line; returns whether there are none.
 fn summary(trials: &[Trial], took: Duration) -> bool {
     let survived: Vec<_> = trials.iter().filter(|it| it.survived()).collect();
     for trial in &survived {
@@ -239,7 +238,7 @@ fn summary(trials: &[Trial], took: Duration) -> bool {
             say!("{} must fail: {verdict}", tried.case.id);
         }
         if trial.mutant.caught_by.is_empty() {
-            say!("no case is named that fails because of it");
+            say!("no named case fails because of it");
         }
     }
     let ignored = trials.iter().filter(|it| it.not_here().is_some()).count();
@@ -253,7 +252,7 @@ fn summary(trials: &[Trial], took: Duration) -> bool {
     survived.is_empty()
 }
 
-/// Prints who is caught by what, and what catches nobody.
+/// Prints which cases catch which mutant, and the cases that catch none.
 fn table(trials: &[Trial], cases: &[&'static Case]) {
     say!("\ncaught by:\n");
     let mut counts = Vec::new();

@@ -10,7 +10,7 @@ use super::{record, threads};
 use crate::sync::lock;
 use crate::{Case, Failure};
 
-/// What came of a case.
+/// The verdict on a case.
 #[derive(Clone, Debug)]
 pub(super) enum Verdict {
     Pass,
@@ -21,23 +21,23 @@ pub(super) enum Verdict {
     Crash(String),
     /// It cannot run here. Not a pass.
     Precondition(String),
-    /// It failed, as was said.
+    /// It failed, as expected.
     Known {
         reason: String,
     },
-    /// It was said to fail, and did not. An error.
+    /// It was expected to fail, and did not. An error.
     Stale {
         reason: String,
     },
 }
 
-/// What a process left behind, for people.
+/// The output of a process, for people.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trail {
     pub(super) log: Vec<String>,
     pub(super) note: Option<String>,
     pub(super) stderr: String,
-    /// What its threads did when it was killed.
+    /// The activity of its threads when it was killed.
     pub(super) threads: Vec<String>,
 }
 
@@ -52,10 +52,10 @@ pub(super) struct Finding {
     pub(super) rerun: String,
 }
 
-/// How often a process is looked after that may have ended although its output has not.
+/// The interval of checks for a process that has ended although its output has not.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// For how long the end of the output of a process that has ended is waited for.
+/// How long to wait for the end of an ended process's output.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Runs this program with these arguments, and kills it at the deadline.
@@ -81,7 +81,7 @@ pub(super) fn run(args: &[String], deadline: Duration) -> (Verdict, Trail) {
     let mut seen = Vec::new();
     if !ended {
         seen = threads::of(child.id());
-        // It may have ended in this moment; then there is nothing to kill.
+        // If it has just ended, there is nothing to kill.
         let _ = child.kill();
     }
     let status = child.wait();
@@ -96,14 +96,14 @@ pub(super) fn run(args: &[String], deadline: Duration) -> (Verdict, Trail) {
         (Some(verdict), true, _) => verdict,
         (_, false, _) => Verdict::Timeout,
         (None, true, Ok(status)) => {
-            Verdict::Crash(format!("its process ended by itself, {status}"))
+            Verdict::Crash(format!("the process ended by itself, {status}"))
         }
-        (None, true, Err(error)) => Verdict::Crash(format!("its process is lost: {error}")),
+        (None, true, Err(error)) => Verdict::Crash(format!("the process is lost: {error}")),
     };
     (verdict, trail)
 }
 
-/// Whether it ends in time. A process of its own making may hold its output longer.
+/// Whether it ends in time. A child process may hold its output open for longer.
 fn ends(child: &mut Child, stdout: &Printed, deadline: Duration) -> bool {
     let end = Instant::now() + deadline;
     loop {
@@ -116,10 +116,10 @@ fn ends(child: &mut Child, stdout: &Printed, deadline: Duration) -> bool {
     }
 }
 
-/// What a process prints, read on a thread.
+/// The output of a process, read on a thread.
 struct Printed {
     bytes: Arc<Mutex<Vec<u8>>>,
-    /// Hears of the end.
+    /// Receives the end.
     end: mpsc::Receiver<()>,
 }
 
@@ -143,12 +143,12 @@ impl Printed {
         Printed { bytes, end }
     }
 
-    /// Whether there is no more to come; waits so long for that.
+    /// Whether the output has ended; waits at most this long.
     fn is_all(&self, patience: Duration) -> bool {
         self.end.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Disconnected)
     }
 
-    /// All of it, of a process that has ended.
+    /// The whole output of an ended process.
     fn text(&self) -> String {
         self.is_all(LAST_WORDS);
         String::from_utf8_lossy(&lock(&self.bytes)).into_owned()

@@ -1,4 +1,4 @@
-//! What a child process tells its runner, on its standard output between whatever else is printed there.
+//! The records that a child process writes for its runner, on its standard output among any other text.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -6,10 +6,10 @@ use std::io::Write as _;
 use super::process::Verdict;
 use crate::Failure;
 
-/// Begins a record, which ends at the end of the line.
+/// The beginning of a record, which ends at the end of the line.
 const MARK: char = '\u{1e}';
 
-/// Writes a record at once, so that a process that is killed has told how far it came.
+/// Writes a record at once, so that even a killed process has told how far it came.
 pub(crate) fn emit(kind: &str, fields: &[&dyn Display]) {
     let mut line = format!("{MARK}{kind}");
     for field in fields {
@@ -18,7 +18,7 @@ pub(crate) fn emit(kind: &str, fields: &[&dyn Display]) {
     }
     line.push('\n');
     let mut out = std::io::stdout().lock();
-    // A runner that is gone does not need it any more.
+    // A runner that is gone needs no records.
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
 }
 
@@ -28,21 +28,21 @@ pub(super) fn emit_verdict(verdict: &Verdict) {
         Verdict::Fail(it) => emit("fail", &[&it.what, &it.expected, &it.actual]),
         Verdict::Precondition(why) => emit("precondition", &[why]),
         Verdict::Crash(why) => emit("crash", &[why]),
-        // The others are the runner's to give.
+        // Only the runner gives the others.
         Verdict::Timeout | Verdict::Known { .. } | Verdict::Stale { .. } => {}
     }
 }
 
-/// What a process told.
+/// The records of a process.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) log: Vec<String>,
-    /// What a case that passes wants people to know.
+    /// A remark of a passing case.
     pub(super) note: Option<String>,
     pub(super) verdict: Option<Verdict>,
 }
 
-/// Finds the records in what a process printed.
+/// Finds the records in a process's output.
 pub(super) fn read(output: &str) -> Told {
     let mut told = Told::default();
     for record in output.split(MARK).skip(1) {

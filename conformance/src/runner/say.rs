@@ -1,9 +1,9 @@
-//! Standard output, which whoever reads it may close, as `head` does: the verdict is the exit status all the same.
+//! Standard output, which its reader may close, as `head` does: the verdict is the exit status all the same.
 
 use std::fmt;
 use std::io::{self, Write};
 
-/// `println!` that does not mind whether anybody reads it.
+/// `println!` that ignores a closed output.
 macro_rules! say {
     ($($words:tt)*) => {
         $crate::runner::say::write(format_args!("{}\n", format_args!($($words)*)))

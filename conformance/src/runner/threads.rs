@@ -1,10 +1,10 @@
-//! What the threads of a process do that did not end in time: a spin is told from a wait.
+//! The threads of a process that did not end in time: tells a spin from a wait.
 
 use std::cmp::Reverse;
 use std::fs;
 use std::path::Path;
 
-/// A line for each thread: its name, its state, its CPU time so far. Empty where the system does not tell.
+/// A line for each thread: its name, its state, its CPU time so far. Empty where the system has no such list.
 pub(super) fn of(process: u32) -> Vec<String> {
     let path = format!("/proc/{process}/task");
     let mut threads: Vec<_> = fs::read_dir(path)
@@ -12,7 +12,7 @@ pub(super) fn of(process: u32) -> Vec<String> {
         .flatten()
         .filter_map(|entry| thread(&entry.ok()?.path()))
         .collect();
-    // Who has spun stands first.
+    // Spinning threads stand first.
     threads.sort_by_key(|(spent, _)| Reverse(*spent));
     threads.into_iter().map(|(_, line)| line).collect()
 }

@@ -91,12 +91,12 @@ impl Stage<'_> {
         self.until("an upgrade", &*dialler, |it| it.done).await?;
         let told = tls(&*listener);
         let four = told.clear == 4 && listener.received() == b"stlssecret";
-        self.check("what came in clear", four, &*listener)?;
+        self.check("what came in the clear", four, &*listener)?;
         let nameless = told.server_name.is_none() && told.offered.is_empty();
         self.check("no name and no protocols", nameless, &*listener)?;
         self.check("a goodbye", told.close_notify, &*listener)?;
         let two = tls(&*dialler).clear == 2 && dialler.received() == b"gosecret";
-        self.check("what came in clear", two, &*dialler)
+        self.check("what came in the clear", two, &*dialler)
     }
 
     async fn tls_cut(&self) -> Outcome {

@@ -65,7 +65,7 @@ impl Link {
         &self.stream
     }
 
-    /// From here on everything goes inside TLS.
+    /// From here on everything travels inside TLS.
     pub(super) fn begin_tls(
         &mut self,
         session: impl FnOnce(usize) -> Result<TlsSession, String>,
@@ -143,13 +143,13 @@ impl Link {
         }
     }
 
-    /// Says goodbye inside TLS; without it there is no way to.
+    /// Sends `close_notify`; without TLS there is none.
     pub(super) fn close_notify(&mut self) -> io::Result<()> {
         self.session()?.says_goodbye();
         Ok(())
     }
 
-    /// Changes the keys inside TLS.
+    /// Updates the keys of TLS.
     pub(super) fn change_keys(&mut self) -> io::Result<()> {
         self.session()?.changes_keys().map_err(io::Error::other)
     }
@@ -166,7 +166,7 @@ impl Link {
         (&self.stream).write(bytes)
     }
 
-    /// Hands to the kernel what is encrypted.
+    /// Hands the ciphertext to the kernel.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else {
             return Ok(());

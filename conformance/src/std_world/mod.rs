@@ -1,4 +1,4 @@
-//! The world that the kit ships: the loopback of this machine, with a thread for every peer.
+//! The kit's own world: the loopback of this machine, with a thread for every peer.
 
 mod link;
 mod peer;
@@ -17,16 +17,16 @@ use self::peer::StdPeer;
 use crate::sync::lock;
 use crate::{Peer, Script, World, tls};
 
-/// Peers on `std::net`, the clock of the machine.
+/// Peers on `std::net`, and the clock of the machine.
 ///
-/// It touches `127.0.0.1` and `::1` only, and automatic ports.
+/// It uses only `127.0.0.1`, `::1` and automatic ports.
 #[derive(Debug)]
 pub struct StdWorld {
     shared: Arc<Shared>,
     peers: Mutex<Vec<Arc<StdPeer>>>,
 }
 
-/// What the world, its peers and its clock share.
+/// The shared state of the world, its peers and its clock.
 #[derive(Debug)]
 struct Shared {
     began: Instant,

@@ -1,4 +1,4 @@
-//! Certificates of every kind, made once in a process, and the roots that they lead to.
+//! Certificates of every kind, made once per process, and their roots.
 
 use std::sync::OnceLock;
 
@@ -14,9 +14,9 @@ use tcpsocket::Bytes;
 /// The name that the kit's certificates are for, beside `localhost`, `127.0.0.1` and `::1`.
 pub(crate) const NAME: &str = "imap.example.org";
 
-/// What a peer shows.
+/// The certificate that a peer presents.
 ///
-/// Unless it says otherwise it is issued by the kit's root, valid now, for servers, and for the names `localhost` and
+/// Unless stated otherwise it is issued by the kit's root, valid now, for servers, and for the names `localhost` and
 /// `imap.example.org` and the addresses `127.0.0.1` and `::1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -25,25 +25,25 @@ pub enum Certificate {
     Good,
     /// Good, and issued by an authority between it and the root, which is sent along.
     Intermediate,
-    /// Its time is over.
+    /// Expired.
     Expired,
-    /// Its time has not come.
+    /// Not yet valid.
     NotYetValid,
-    /// The time of its issuer, which is sent along, is over.
+    /// Issued by an expired authority, which is sent along.
     ExpiredIssuer,
     /// For another name and another address.
     WrongHost,
     /// For the names, and for no address.
     NamesOnly,
-    /// The name stands in its subject only.
+    /// With the name only in its subject.
     CommonNameOnly,
-    /// Issued by itself.
+    /// Self-signed.
     SelfSigned,
     /// Issued by itself and among the roots: an authority by what it says, for the same hosts as the others.
     TrustedItself,
     /// Issued by a server's certificate that is among the roots, and says that it is no authority.
     ByNoAuthority,
-    /// Issued by a root that nobody was told to trust.
+    /// Issued by an untrusted root.
     UnknownIssuer,
     /// An authority's own.
     Authority,
@@ -55,7 +55,7 @@ pub enum Certificate {
     Sha1,
     /// Not DER.
     Malformed,
-    /// With a critical extension that nobody knows.
+    /// With an unknown critical extension.
     UnknownExtension,
     /// Good, but the key belongs to another one.
     WrongKey,
@@ -63,7 +63,7 @@ pub enum Certificate {
     Missing,
 }
 
-/// The roots, in DER, that the peers' certificates lead to.
+/// The roots of the peers' certificates, in DER.
 pub fn roots() -> Vec<Bytes> {
     let sha1 = pem(include_bytes!("sha1-root.pem"));
     let itself = trusted_itself().der().clone();
@@ -237,7 +237,7 @@ fn issued(params: &CertificateParams, by: &Authority) -> Result<Identity> {
     Ok(Identity::new(vec![certificate.der().clone()], &key))
 }
 
-/// Issued by an authority that the root has issued.
+/// Issued by an intermediate authority of the root.
 fn below(authority: CertificateParams, params: &CertificateParams) -> Result<Identity> {
     let between = CertifiedIssuer::signed_by(authority, key(), root())?;
     let mut identity = issued(params, &between)?;

@@ -1,4 +1,4 @@
-//! TLS as a peer speaks it: what it shows, what it agrees to, where it breaks off, and what it has seen.
+//! A peer's TLS: its certificate, its choices, the place where it breaks off, and its report.
 
 mod certificate;
 mod session;
@@ -13,22 +13,22 @@ pub use self::session::{TlsAcceptor, TlsSession};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsServer {
-    /// What it shows.
+    /// The certificate that it presents.
     pub certificate: Certificate,
     /// The only version that it speaks; `None` for TLS 1.2 and 1.3.
     pub version: Option<TlsVersion>,
-    /// The protocols that it chooses from by ALPN. With none it ignores what is offered; with some it refuses all others.
+    /// The protocols that it chooses from by ALPN. If empty, it ignores ALPN; otherwise it refuses all others.
     pub alpn: Vec<Vec<u8>>,
     /// Whether it demands a certificate of the other side.
     pub demands_certificate: bool,
-    /// Whether it takes early data of sessions that are resumed.
+    /// Whether it accepts early data in resumed sessions.
     pub takes_early_data: bool,
     /// Where it breaks off, if it does.
     pub cut: Option<Cut>,
 }
 
 impl TlsServer {
-    /// Speaks both versions, ignores ALPN, and shows this.
+    /// Speaks both versions, ignores ALPN, and presents this certificate.
     pub fn new(certificate: Certificate) -> TlsServer {
         TlsServer {
             certificate,
@@ -58,13 +58,13 @@ impl TlsServer {
         self
     }
 
-    /// The same, taking early data.
+    /// The same, accepting early data.
     pub fn taking_early_data(mut self) -> TlsServer {
         self.takes_early_data = true;
         self
     }
 
-    /// The same, breaking off when it has written so many bytes of ciphertext.
+    /// The same, breaking off after this many bytes of ciphertext.
     pub fn cut(mut self, after: usize, by: CutBy) -> TlsServer {
         self.cut = Some(Cut { after, by });
         self
@@ -79,11 +79,11 @@ impl Default for TlsServer {
 }
 
 /// How a peer speaks TLS as the client, the argument of [`Step::TlsClient`](crate::Step::TlsClient): for the self-test of
-/// worlds. It believes the kit's roots.
+/// worlds. It trusts the kit's roots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsClient {
-    /// The name or the address that it takes the server for.
+    /// The name or the address that it expects of the server.
     pub name: String,
     /// The protocols that it offers by ALPN.
     pub alpn: Vec<Vec<u8>>,
@@ -142,41 +142,41 @@ pub struct Cut {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CutBy {
-    /// It sends FIN, and goes on reading.
+    /// It sends FIN, and continues to read.
     Fin,
     /// It resets the connection.
     Reset,
-    /// It writes nothing more, and goes on reading.
+    /// It writes nothing more, and continues to read.
     Silence,
 }
 
-/// What a peer has seen of TLS in its last connection.
+/// A peer's view of TLS in its last connection.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsReport {
-    /// How many of the bytes that it has received came in clear, before [`Step::Tls`](crate::Step::Tls).
+    /// The number of bytes received in the clear, before [`Step::Tls`](crate::Step::Tls).
     pub clear: usize,
     /// Whether the handshake is complete.
     pub complete: bool,
     /// Whether it resumed a session.
     pub resumed: bool,
-    /// The name that was sent to it as SNI.
+    /// The name received as SNI.
     pub server_name: Option<String>,
-    /// The protocols that were offered to it by ALPN.
+    /// The protocols received by ALPN.
     pub offered: Vec<Vec<u8>>,
-    /// The protocol that was agreed on.
+    /// The agreed protocol.
     pub alpn: Option<Vec<u8>>,
-    /// The version that was agreed on.
+    /// The agreed version.
     pub version: Option<TlsVersion>,
     /// The certificates that it has sent, its own first.
     pub chain: Vec<Vec<u8>>,
-    /// Whether any early data came to it.
+    /// Whether any early data arrived.
     pub early_data: bool,
     /// Bytes of ciphertext that it has written.
     pub written: usize,
-    /// Whether the other side has said, by `close_notify`, that its stream ends.
+    /// Whether the other side has sent `close_notify`.
     pub close_notify: bool,
-    /// The number of the fatal alert that the other side has sent.
+    /// The number of the other side's fatal alert.
     pub alert: Option<u8>,
     /// Why TLS has failed here.
     pub failure: Option<String>,

@@ -17,7 +17,7 @@ use super::certificate::root;
 use super::{TlsClient, TlsReport, TlsServer, TlsVersion};
 use crate::sync::lock;
 
-/// What the sessions of one peer share: certificate, configuration, and tickets for resumption.
+/// The shared state of one peer's sessions: certificate, configuration, and tickets for resumption.
 #[derive(Clone)]
 pub struct TlsAcceptor {
     config: Arc<ServerConfig>,
@@ -29,7 +29,7 @@ impl TlsAcceptor {
     ///
     /// # Errors
     ///
-    /// What cannot be had, for people.
+    /// The reason of the failure, for people.
     pub fn new(server: &TlsServer) -> Result<TlsAcceptor, String> {
         let identity = server
             .certificate
@@ -63,7 +63,7 @@ impl TlsAcceptor {
     ///
     /// # Errors
     ///
-    /// What rustls refuses, for people.
+    /// The refusal by rustls, for people.
     pub fn session(&self, clear: usize) -> Result<TlsSession, String> {
         let mut conn = ServerConnection::new(self.config.clone()).map_err(unusable)?;
         conn.set_buffer_limit(None);
@@ -81,11 +81,11 @@ impl TlsAcceptor {
 }
 
 impl TlsClient {
-    /// A session on a connection that has received `clear` bytes so far. It believes the kit's roots.
+    /// A session on a connection that has received `clear` bytes so far. It trusts the kit's roots.
     ///
     /// # Errors
     ///
-    /// What rustls refuses, for people.
+    /// The refusal by rustls, for people.
     pub fn session(&self, clear: usize) -> Result<TlsSession, String> {
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -176,7 +176,7 @@ pub struct TlsSession {
 }
 
 impl TlsSession {
-    /// Takes ciphertext that has arrived.
+    /// Takes received ciphertext.
     ///
     /// # Errors
     ///
@@ -210,7 +210,7 @@ impl TlsSession {
         why
     }
 
-    /// Takes over what the handshake has brought to light.
+    /// Records the results of the handshake.
     fn notice(&mut self) {
         let (conn, report) = (&mut self.conn, &mut self.report);
         report.complete = !conn.is_handshaking();
@@ -234,7 +234,7 @@ impl TlsSession {
         }
     }
 
-    /// Moves plaintext that has arrived into `buffer`, and returns how much.
+    /// Moves received plaintext into `buffer`, and returns its length.
     pub fn read(&mut self, buffer: &mut [u8]) -> usize {
         let n = buffer.len().min(self.plain.len());
         buffer[..n].copy_from_slice(&self.plain[..n]);
@@ -242,18 +242,18 @@ impl TlsSession {
         n
     }
 
-    /// Takes plaintext to be sent, all of it.
+    /// Takes plaintext to send, all of it.
     pub fn says(&mut self, plain: &[u8]) {
         let taken = self.conn.writer().write(plain);
         debug_assert_eq!(taken.ok(), Some(plain.len()), "the buffer has no limit");
     }
 
-    /// Says, by `close_notify`, that nothing more will be sent.
+    /// Sends `close_notify`.
     pub fn says_goodbye(&mut self) {
         self.conn.send_close_notify();
     }
 
-    /// Changes the keys, and asks the other end to do the same.
+    /// Updates the keys, and requests the same of the other end.
     ///
     /// # Errors
     ///
@@ -266,7 +266,7 @@ impl TlsSession {
         changed.map_err(|error| format!("TLS: {error}"))
     }
 
-    /// Ciphertext that is to be sent.
+    /// The ciphertext to send.
     pub fn gives(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while self.conn.wants_write() && self.conn.write_tls(&mut bytes).is_ok() {}
@@ -274,12 +274,12 @@ impl TlsSession {
         bytes
     }
 
-    /// Whether the handshake is still going on.
+    /// Whether the handshake is still under way.
     pub fn is_handshaking(&self) -> bool {
         self.conn.is_handshaking()
     }
 
-    /// What it has seen so far. `written` is what it has given.
+    /// Its report so far. `written` is the length of the ciphertext given.
     pub fn report(&self) -> TlsReport {
         self.report.clone()
     }

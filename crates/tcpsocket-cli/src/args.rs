@@ -10,7 +10,7 @@ use tcpsocket::StartTls;
 
 use crate::{exit, help};
 
-/// Firefox OS's TCPSocket, from the shell.
+/// Firefox OS's TCPSocket from the shell: TCP and TLS connections over standard input and output.
 #[derive(Debug, Parser)]
 #[command(name = "tcpsocket", version, max_term_width = 100, after_help = help::top())]
 pub(crate) struct Args {
@@ -20,108 +20,110 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Plays a client and a server over loopback, and checks what it sees.
+    /// Play a client and a server over loopback, and check the result.
     ///
-    /// Shows every call and every event, with the state and the buffered bytes right after it.
+    /// Every call and every event is a line, with the state and the buffered bytes right after it.
     #[command(after_help = exit::help())]
     Demo,
-    /// Opens a connection: standard input is sent, what arrives goes to standard output.
+    /// Connect to a server: send standard input, write received bytes to standard output.
     #[command(after_help = exit::help(), after_long_help = help::OPEN.long())]
     Open(Open),
-    /// Waits for a connection: standard input is sent, what arrives goes to standard output.
+    /// Wait for a client: send standard input, write received bytes to standard output.
     #[command(after_help = exit::help(), after_long_help = help::LISTEN.long())]
     Listen(Listen),
-    /// Prints a completion script for a shell.
+    /// Print a completion script for a shell.
     #[command(after_long_help = help::COMPLETIONS.long())]
     Completions {
         /// The shell.
         shell: Shell,
     },
-    /// Prints the manual page, as roff.
+    /// Print the manual page, as roff.
     #[command(after_long_help = help::MAN.long())]
     Man,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Open {
-    /// The host to reach: a name, or an IPv4 or IPv6 address.
+    /// The host to connect to: a name, or an IPv4 or IPv6 address.
     ///
-    /// An IPv6 address is written without brackets, a link-local one with its zone: fe80::1%eth0.
+    /// Write IPv6 addresses without brackets, and link-local ones with their zone: fe80::1%eth0.
     pub(crate) host: String,
-    /// The port to reach, 1 to 65535.
+    /// The port to connect to, 1 to 65535.
     #[arg(value_parser = port_to_reach, allow_negative_numbers = true)]
     pub(crate) port: u16,
-    /// TLS from the first byte, as in HTTPS or IMAPS.
+    /// Use TLS from the first byte, as HTTPS and IMAPS do.
     ///
-    /// The certificate must be for HOST, and from an authority that is trusted. There is no way to go on without.
+    /// The certificate must be valid for HOST and come from a trusted authority. No option disables this check.
     #[arg(long, group = "encryption")]
     pub(crate) tls: bool,
-    /// TLS after a few words in clear, as mail servers want it.
+    /// Begin in the clear and switch to TLS, as mail servers do.
     ///
-    /// The words are said here, and their answers not shown. After that, greet anew: EHLO, CAPABILITY or CAPA.
+    /// The command itself speaks the dialogue before the handshake, and does not show it. Then greet the server again: EHLO,
+    /// CAPABILITY or CAPA.
     #[arg(long, value_name = "PROTOCOL", group = "encryption", value_parser = starttls())]
     pub(crate) starttls: Option<StartTls>,
     /// The name of this machine in SMTP's EHLO, before TLS [default: [127.0.0.1]].
     ///
-    /// A domain, or an address in brackets; some servers refuse the latter. Everybody on the way can read it.
+    /// A domain, or an address in brackets, which some servers refuse. It is sent in the clear.
     #[arg(long, value_name = "NAME", requires = "starttls", value_parser = ehlo)]
     pub(crate) ehlo: Option<String>,
     /// Trust the certificates in this file (PEM), and no others.
     ///
-    /// Each is trusted itself, if the server shows just that one, as those that `openssl req -x509` makes; and as an authority, if it
-    /// says that it is one. Host and dates are checked as ever. Without this, the authorities of the operating system are trusted.
+    /// Each certificate is trusted itself, if the server presents exactly that one (such as the output of `openssl req -x509`), and as
+    /// an authority, if it says that it is one. Host and dates are always checked. Without this option, the authorities of the
+    /// operating system are trusted.
     #[arg(long, value_name = "FILE", requires = "encryption", value_hint = clap::ValueHint::FilePath)]
     pub(crate) ca: Option<PathBuf>,
     /// Offer this protocol by ALPN, such as h2 or http/1.1.
     ///
-    /// May be given several times, the preferred one first. --trace shows which was agreed on.
+    /// Repeat the option to offer several, the preferred one first. --trace shows the protocol agreed on.
     #[arg(long, value_name = "PROTOCOL", requires = "encryption")]
     pub(crate) alpn: Vec<String>,
-    /// Give up when there is no connection after so many seconds [default: 30].
+    /// Give up if the connection is not open after this many seconds [default: 30].
     ///
-    /// Looking the name up and --tls count. With --starttls, what is said in clear counts, and the handshake after it may
-    /// take as long again. More than 0 and at most 86400 (a day); fractions are fine.
+    /// The limit includes the lookup and the handshake of --tls. With --starttls it includes the dialogue in the clear; the handshake
+    /// may take as long again. More than 0 and at most 86400 (a day); fractions are allowed.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) connect_timeout: Option<Duration>,
     /// When the input ends, send what is left and close.
     ///
-    /// Without this, the connection stays until the peer closes it. The interface has no half-close, so an answer that is
-    /// still on its way is not shown. Exit code 0 means that the operating system has all of it, not that the peer has.
+    /// Without this option, the connection stays open until the peer closes it. There is no half-close, so answers still on their
+    /// way are not shown. Exit code 0 means that the operating system has all of the input, not that the peer has.
     #[arg(long)]
     pub(crate) close_on_eof: bool,
-    /// Print every call and every event on standard error.
+    /// Print every call and every event to standard error.
     ///
-    /// Each is a line: milliseconds since the beginning, the state and the buffered bytes right after it, and what it was.
+    /// One line each: milliseconds since the start, the state and the buffered bytes right after it, and the call or event.
     #[arg(long)]
     pub(crate) trace: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Listen {
-    /// The port to listen on, 1 to 65535, or 0 to have one chosen.
+    /// The port to listen on, 1 to 65535, or 0 for an automatic one.
     ///
-    /// Standard error tells which one it is.
+    /// The command prints the address and the port to standard error.
     #[arg(value_parser = port, allow_negative_numbers = true)]
     pub(crate) port: u16,
     /// The address to listen on.
     ///
-    /// 0.0.0.0 and :: are all addresses of this machine, reachable by whoever can reach it.
+    /// 0.0.0.0 and :: are all addresses of this machine: everybody who can reach it can connect.
     #[arg(long, default_value = "127.0.0.1", value_parser = address, value_hint = clap::ValueHint::Other)]
     pub(crate) address: IpAddr,
-    /// When a connection has ended, wait for the next one.
+    /// Accept one connection after another, not just one.
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Print every call and every event on standard error.
+    /// Print every call and every event to standard error.
     ///
-    /// Each is a line: milliseconds since the connection was there, the state and the buffered bytes right after it, and
-    /// what it was.
+    /// One line each: milliseconds since the connection was accepted, the state and the buffered bytes right after it, and the call
+    /// or event.
     #[arg(long)]
     pub(crate) trace: bool,
 }
 
 fn starttls() -> impl clap::builder::TypedValueParser<Value = StartTls> {
     use clap::builder::{PossibleValuesParser, TypedValueParser};
-    PossibleValuesParser::new(StartTls::ALL.iter().map(|it| it.as_str()))
+    PossibleValuesParser::new(StartTls::ALL.iter().map(|protocol| protocol.as_str()))
         .try_map(|name| name.parse::<StartTls>())
 }
 
@@ -135,10 +137,10 @@ fn ehlo(name: &str) -> Result<String, String> {
 fn port(text: &str) -> Result<u16, String> {
     match text.parse::<u16>() {
         Ok(port) => Ok(port),
-        Err(_) if !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit()) => {
+        Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
             Err("a port is at most 65535".into())
         }
-        Err(_) => Err("a port is a number; names of services are not looked up".into()),
+        Err(_) => Err("a port is a number; service names are not looked up".into()),
     }
 }
 
@@ -153,17 +155,15 @@ fn address(text: &str) -> Result<IpAddr, String> {
     match text.parse() {
         Ok(address) => Ok(address),
         Err(_) if text.contains('%') => {
-            Err("an address with a zone cannot be listened at; :: is all of them".into())
+            Err("cannot listen on an address with a zone; use :: for all addresses".into())
         }
-        Err(_) if text.starts_with('[') => {
-            Err("an IPv6 address is written without brackets".into())
-        }
-        Err(_) => Err("not an address, such as 127.0.0.1 or ::1; names are not looked up".into()),
+        Err(_) if text.starts_with('[') => Err("write IPv6 addresses without brackets".into()),
+        Err(_) => Err("not an IP address such as 127.0.0.1 or ::1; names are not looked up".into()),
     }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.parse().ok().filter(|it: &f64| !it.is_nan());
+    let number = text.parse().ok().filter(|number: &f64| !number.is_nan());
     let number = number.ok_or("not a number")?;
     match Duration::try_from_secs_f64(number) {
         Ok(time) if !time.is_zero() && time <= LONGEST => Ok(time),

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use tcpsocket::{Error, ErrorName};
 
-/// What each code means, in lines that need no wrapping.
+/// The meaning of each code, in lines of at most 80 columns with the code.
 pub(crate) const CODES: &[(Exit, &str)] = &[
     (
         Exit::Fine,
-        "fine; the system has all input, and need not have delivered it yet",
+        "success; the operating system has all input, the peer perhaps not yet",
     ),
     (
         Exit::Other,
@@ -19,25 +19,22 @@ pub(crate) const CODES: &[(Exit, &str)] = &[
     ),
     (
         Exit::Usage,
-        "bad usage: arguments, a host that cannot be one (InvalidAccessError)",
+        "bad usage: invalid arguments, or an invalid host (InvalidAccessError)",
     ),
     (
         Exit::Refused,
         "no connection: refused or unreachable (ConnectionRefusedError)",
     ),
-    (
-        Exit::Timeout,
-        "nothing answered in time (NetworkTimeoutError)",
-    ),
+    (Exit::Timeout, "no answer in time (NetworkTimeoutError)"),
     (
         Exit::Broken,
-        "broken, cut short, or not understood (NetworkError, NetworkInterruptError)",
+        "broken, cut short, or wrong protocol (NetworkError, NetworkInterruptError)",
     ),
     (Exit::NotAllowed, "not allowed (NotAllowedError)"),
     (Exit::NoSuchName, "no such name (DomainNotFoundError)"),
     (
         Exit::Security,
-        "TLS failed, or the certificate did (names that begin with Security)",
+        "TLS or the certificate failed (error names that begin with Security)",
     ),
 ];
 
@@ -85,25 +82,25 @@ impl From<ErrorName> for Exit {
     }
 }
 
-/// Why the command did not end well.
+/// Why the command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// What the socket reported.
     Socket(Error),
-    /// What this process could not do on its own side, for instance write its output.
+    /// A failure on this process's own side, for instance of writing its output.
     Local(&'static str, io::Error),
-    /// The demo found something wrong; how many checks failed.
+    /// This many checks of the demo failed.
     Checks(usize),
 }
 
 impl Failure {
-    /// The connection ended, and nothing says that the peer meant it to end there.
+    /// The connection ended without a sign that the peer meant it to end there.
     pub(crate) fn cut_off() -> Failure {
-        let message = "the connection was cut off; what arrived may be incomplete";
+        let message = "the connection was cut off; the received data may be incomplete";
         Failure::Socket(Error::new(ErrorName::NetworkInterrupt, message))
     }
 
-    /// The peer has closed the connection, and the input has more.
+    /// The peer closed the connection before the end of the input.
     pub(crate) fn unsent() -> Failure {
         let message = "the peer closed the connection before all of the input was sent";
         Failure::Socket(Error::new(ErrorName::NetworkInterrupt, message))
@@ -118,9 +115,11 @@ impl Failure {
     }
 }
 
-/// What `listen` was told to listen at. Its name is that of all else that the system refuses (SRV-14).
+/// Whether `listen` was given an address of another machine. The name alone does not tell: other refusals of the system share it (SRV-14).
 fn is_no_address_of_ours(error: &Error) -> bool {
-    let cause = error.source().and_then(|it| it.downcast_ref::<io::Error>());
+    let cause = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>());
     let kind = cause.map(io::Error::kind);
     error.name() == ErrorName::Network && kind == Some(io::ErrorKind::AddrNotAvailable)
 }

@@ -1,18 +1,18 @@
-//! What people type who know netcat, curl or OpenSSL, and how it is written here.
+//! The habits of people who know netcat, curl or OpenSSL, and this command's counterparts.
 
 use clap::Parser;
 
 use crate::args::Args;
 
-/// What to write instead, in lines; `None` if nothing of it is known from elsewhere.
+/// What to write instead, line by line; `None` if nothing in the command line is another tool's.
 pub(crate) fn advice(given: &[String]) -> Option<Vec<String>> {
     let meant = Meant::of(given)?;
     let mut lines = meant.notes.clone();
-    lines.extend(meant.command().map(|it| format!("write: {it}")));
+    lines.extend(meant.command().map(|command| format!("try: {command}")));
     (!lines.is_empty()).then_some(lines)
 }
 
-/// clap's message with our advice in place of its own.
+/// clap's message, with this advice in place of its own.
 pub(crate) fn with_advice(error: &clap::Error, advice: &[String]) -> String {
     let text = error.render().to_string();
     let (what, _) = text.split_once("\n\n").unwrap_or((&text, ""));
@@ -27,19 +27,19 @@ pub(crate) fn with_advice(error: &clap::Error, advice: &[String]) -> String {
 #[derive(Debug, Default)]
 struct Meant {
     listen: bool,
-    /// Options of ours, as they are to be written.
+    /// This command's options.
     options: Vec<String>,
     host: Option<String>,
     port: Option<String>,
     no_input: bool,
-    /// There is no such thing here.
+    /// This command has no counterpart.
     impossible: bool,
-    /// Something was said otherwise than here.
+    /// Something was written in another tool's way.
     foreign: bool,
     notes: Vec<String>,
 }
 
-/// Options of ours that take a value.
+/// This command's options that take a value.
 const VALUED: &[&str] = &[
     "--starttls",
     "--ehlo",
@@ -49,10 +49,10 @@ const VALUED: &[&str] = &[
     "--address",
 ];
 
-/// OpenSSL's words, which are no letters.
+/// OpenSSL's words, which are no groups of letters.
 const WORDS: &[&str] = &["-tls", "-ssl", "-quiet", "-crlf", "-connect"];
 
-/// netcat's letters, which may stand together.
+/// netcat's letters, which may be grouped.
 const LETTERS: &str = "46CNUcdeiklnpqrstuvwz";
 
 /// Those of them that take a value.
@@ -69,7 +69,7 @@ impl Meant {
                 meant.listen = true;
             }
             Some("demo" | "completions" | "man" | "help") | None => return None,
-            // A command that was forgotten.
+            // The subcommand was forgotten.
             Some(_) => meant.foreign = true,
         }
         let listens = |it: &&str| matches!(*it, "-l" | "--listen") || letters(it).contains('l');
@@ -124,13 +124,13 @@ impl Meant {
             "-alpn" | "--ssl-alpn" => self.push_valued("--alpn", value()),
             "-servername" | "--ssl-servername" => {
                 value();
-                self.note("the name of the server is HOST, and cannot be another");
+                self.note("the name of the server is always HOST");
             }
             "-quiet" | "-brief" | "-verify_return_error" | "-ign_eof" | "-no_ign_eof" => {}
             other => {
                 let letters = letters(other);
                 if letters.is_empty() {
-                    // Not known from anywhere, and clap says so.
+                    // No tool's option: clap says so.
                     self.impossible = true;
                     return;
                 }
@@ -154,7 +154,7 @@ impl Meant {
             'v' => self.push("--trace"),
             'w' => {
                 self.push_valued("--connect-timeout", value);
-                self.note("a limit holds until there is a connection; silence after that has none");
+                self.note("--connect-timeout ends when the connection is open; silence after that has no limit");
             }
             'z' => {
                 self.push("--close-on-eof");
@@ -165,19 +165,19 @@ impl Meant {
             'k' if self.listen => self.push("--keep"),
             'k' => self.insecure("-k"),
             'p' if self.listen => self.port = Some(value.to_owned()),
-            'p' => self.note("the port of this side is chosen by the system"),
+            'p' => self.note("the operating system chooses the port of this side"),
             's' if self.listen => self.push_valued("--address", value),
-            's' => self.note("the address of this side is chosen by the system"),
+            's' => self.note("the operating system chooses the address of this side"),
             'u' | 'U' => {
                 self.impossible = true;
-                self.note("only TCP is spoken here");
+                self.note("only TCP is supported");
             }
             'e' | 'c' => {
                 self.impossible = true;
-                self.note("no program is started for a connection; use pipes");
+                self.note("no program can be run for a connection; use pipes");
             }
-            '4' | '6' => self.note("the family follows from HOST; name an address to choose it"),
-            'C' => self.note("line ends are passed on as they are"),
+            '4' | '6' => self.note("HOST decides the address family; give an address to choose it"),
+            'C' => self.note("line ends are sent unchanged"),
             // No lookup, slow sending, telnet and the like, which change nothing here.
             _ => {}
         }
@@ -186,8 +186,8 @@ impl Meant {
     fn insecure(&mut self, option: &str) {
         self.push("--tls");
         self.note(&format!(
-            "there is no {option}: a certificate that is not trusted is never accepted; to trust just the server's own, save it \
-             as a file and give that as --ca FILE"
+            "there is no {option}: an untrusted certificate is never accepted; to trust only the server's own, save it to a file \
+             and pass that with --ca FILE"
         ));
     }
 
@@ -240,7 +240,7 @@ impl Meant {
         let port = port.or(known.map(|(_, port, _)| *port));
         self.port = port.map(str::to_owned);
         self.note(
-            "a URL is taken apart by hand; what is behind the host is for the protocol to say",
+            "URLs are not accepted: give the host and the port, and send the path in the protocol's own words",
         );
     }
 
@@ -260,7 +260,7 @@ impl Meant {
         }
     }
 
-    /// The whole line, if it is one that is understood.
+    /// The whole command line, if it can be understood.
     fn command(&self) -> Option<String> {
         if self.impossible {
             return None;
@@ -332,7 +332,7 @@ fn host_and_port(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// As a shell takes it; `None` for what nobody types.
+/// Quoted for a shell; `None` for what nobody types.
 fn quoted(word: &str) -> Option<String> {
     let plain = |it: char| it.is_ascii_alphanumeric() || "-_./:%@+,=".contains(it);
     match word {
@@ -437,7 +437,7 @@ mod tests {
             ("listen -v 4000", "listen --trace 4000"),
         ] {
             let lines = advised(given).unwrap_or_default();
-            let expected = format!("write: tcpsocket {expected}");
+            let expected = format!("try: tcpsocket {expected}");
             assert_eq!(lines.last(), Some(&expected), "{given}: {lines:?}");
         }
     }
@@ -449,7 +449,7 @@ mod tests {
             ("-l -e /bin/sh 4000", "no program"),
             ("open --insecure example.org 443", "--ca FILE"),
             ("open -k example.org 443", "there is no -k"),
-            ("-4 example.org 80", "the family"),
+            ("-4 example.org 80", "address family"),
             ("-C example.org 80", "line ends"),
             ("open -w 5 example.org 80", "silence after that"),
             ("-p 99 example.org 80", "the port of this side"),
@@ -457,7 +457,7 @@ mod tests {
                 "-servername a.example -connect b.example:443",
                 "the name of the server",
             ),
-            ("https://example.org/index.html", "a URL is taken apart"),
+            ("https://example.org/index.html", "URLs are not accepted"),
         ] {
             let lines = advised(given).unwrap_or_default();
             assert!(
@@ -467,10 +467,7 @@ mod tests {
         }
         for impossible in ["-u example.org 53", "-e /bin/sh example.org 80"] {
             let lines = advised(impossible).unwrap();
-            assert!(
-                !lines.iter().any(|it| it.starts_with("write:")),
-                "{lines:?}"
-            );
+            assert!(!lines.iter().any(|it| it.starts_with("try:")), "{lines:?}");
         }
     }
 

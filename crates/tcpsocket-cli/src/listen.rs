@@ -14,14 +14,14 @@ use crate::session::{self, Ended, Pipes};
 use crate::trace::{self, Traced};
 use crate::{args, say};
 
-/// Takes one connection, or one after the other, and copies both ways.
+/// Accepts one connection, or one after another, and copies both ways.
 pub(crate) async fn run(net: &dyn SocketProvider, wanted: &args::Listen) -> Result<(), Failure> {
     let options = ServerSocketOptions::new()
         .binary_type(BinaryType::ArrayBuffer)
         .address(wanted.address);
     let server = net.listen(wanted.port, options, -1).await?;
     let at = SocketAddr::new(wanted.address, server.local_port());
-    say(&format_args!("listening at {at}"));
+    say(&format_args!("listening on {at}"));
     if wanted.trace {
         trace::header();
     }
@@ -46,9 +46,9 @@ async fn serve(
         match session::run(socket, pipes, false).await {
             ended if !wanted.keep => return ended,
             Ok(Ended::OutputGone) => break,
-            // What is left of the input is for the next one.
+            // The rest of the input is for the next connection.
             Ok(Ended::Closed | Ended::Cut) => {}
-            // One peer's failure is not the next one's.
+            // One peer's failure does not affect the next.
             Err(failure) => say(&format_args!("{failure} ({peer})")),
         }
     }

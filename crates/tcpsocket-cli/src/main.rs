@@ -24,7 +24,7 @@ use crate::exit::{Exit, Failure};
 fn main() -> ExitCode {
     let given: Vec<String> = std::env::args_os()
         .skip(1)
-        .map(|it| it.to_string_lossy().into_owned())
+        .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -71,14 +71,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints what was generated.
+/// Prints a generated text.
 fn print(text: &[u8]) -> Result<(), Failure> {
     let mut to = io::stdout();
     let printed = to.write_all(text).and_then(|()| to.flush());
-    unless_the_reader_left(printed.map_err(|it| Failure::Local("cannot write the output", it)))
+    unless_the_reader_left(
+        printed.map_err(|error| Failure::Local("cannot write the output", error)),
+    )
 }
 
-/// That the reader left early is no failure: it had what it wanted.
+/// A reader that leaves early is no failure: it had what it wanted.
 fn unless_the_reader_left(outcome: Result<(), Failure>) -> Result<(), Failure> {
     match outcome {
         Err(Failure::Local(_, error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -86,8 +88,8 @@ fn unless_the_reader_left(outcome: Result<(), Failure>) -> Result<(), Failure> {
     }
 }
 
-/// Says something that is not output.
+/// Prints a message to standard error.
 fn say(what: &dyn std::fmt::Display) {
-    // Nobody is left to be told that nobody can be told.
+    // If standard error is gone, nobody is left to be told.
     let _ = io::stderr().write_all(format!("tcpsocket: {what}\n").as_bytes());
 }

@@ -1,6 +1,6 @@
 //! `tcpsocket man`: one page for the command and all its subcommands.
 //!
-//! `clap_mangen` makes a page of each subcommand; whoever types `man tcpsocket` wants one that has everything.
+//! `clap_mangen` makes a page of each subcommand; somebody who types `man tcpsocket` wants one page with everything.
 
 use clap::{Arg, Command};
 use roff::{Roff, bold, italic, roman};
@@ -18,7 +18,7 @@ pub(crate) fn page(mut command: Command) -> String {
         [
             "TCPSOCKET",
             "1",
-            // No date, which would be the day of the build.
+            // No date: it would be the day of the build.
             " ",
             &format!("tcpsocket {version}"),
             "User Commands",
@@ -32,7 +32,7 @@ pub(crate) fn page(mut command: Command) -> String {
     page.control("SH", ["DESCRIPTION"]);
     page.text([roman(
         "Firefox OS's TCPSocket from the shell: standard input and standard output are the two directions of a \
-         connection. Both are passed on as they are, and neither is read ahead of a side that is slow.",
+         connection. Bytes pass unchanged, with back-pressure: neither side is read far ahead of a slow one.",
     )]);
     page.control("SH", ["COMMANDS"]);
     for subcommand in subcommands(&command) {
@@ -77,7 +77,7 @@ fn synopsis(page: &mut Roff, command: &Command) {
     }
 }
 
-/// What `--help` says of a subcommand, without its examples.
+/// The `--help` of a subcommand, without its examples.
 fn section(page: &mut Roff, command: &Command) {
     page.control("SS", [command.get_name()]);
     let about = command.get_long_about().or(command.get_about());
@@ -123,7 +123,7 @@ fn described(page: &mut Roff, argument: &Arg) {
     page.text([roman(text.join(" "))]);
 }
 
-/// Those that are ours: not `--help`.
+/// The command's own options: not `--help`.
 fn options(command: &Command) -> impl Iterator<Item = &Arg> {
     command
         .get_arguments()
@@ -146,12 +146,12 @@ fn exit_status(page: &mut Roff) {
     }
     paragraph(
         page,
-        "A failure is a line on standard error that begins with \"tcpsocket: \", one of a connection then with the name of its \
-         error. What is wrong with the arguments takes some lines and begins with \"error: \".",
+        "A failure is a line on standard error that begins with \"tcpsocket: \", followed by the error's name if a connection \
+         failed. Mistakes in the arguments take several lines and begin with \"error: \".",
     );
 }
 
-/// The paragraphs of a doc comment. Of one that is alone, clap has taken the full stop.
+/// The paragraphs of a doc comment. clap removes the full stop of a single one.
 fn paragraphs(text: Option<String>) -> impl Iterator<Item = String> {
     let text = text.unwrap_or_default();
     let paragraphs: Vec<String> = text
@@ -165,7 +165,7 @@ fn paragraph<'a>(page: &'a mut Roff, text: &str) -> &'a mut Roff {
     page.control("PP", []).text([roman(text)])
 }
 
-/// A line to be typed as it is.
+/// A line to type.
 fn literal(page: &mut Roff, line: &str) {
     page.control("PP", [])
         .control("RS", ["4"])

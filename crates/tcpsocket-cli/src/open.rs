@@ -16,13 +16,13 @@ use crate::exit::Failure;
 use crate::session::{self, Pipes};
 use crate::trace::{self, Traced};
 
-/// What an implementation takes if nothing is said (OPT-3).
+/// The default of every implementation (OPT-3).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whom the command line says to trust.
+/// A TLS client with the trust roots of the command line.
 pub(crate) fn client(wanted: &args::Open) -> Result<Client, Failure> {
     if wanted.ehlo.is_some() && wanted.starttls != Some(StartTls::Smtp) {
-        let message = "--ehlo is for --starttls smtp; the other protocols do not ask for a name";
+        let message = "--ehlo needs --starttls smtp; the other protocols send no name";
         return Err(Error::new(ErrorName::InvalidAccess, message).into());
     }
     let trust = match &wanted.ca {
@@ -32,15 +32,15 @@ pub(crate) fn client(wanted: &args::Open) -> Result<Client, Failure> {
                 let message = format!("cannot use the certificates in {}: {why}", file.display());
                 Failure::Socket(Error::new(ErrorName::InvalidAccess, message))
             };
-            let pem = fs::read(file).map_err(|it| refuse(it.to_string()))?;
+            let pem = fs::read(file).map_err(|error| refuse(error.to_string()))?;
             let trust = Trust::nobody().and_pem(&pem);
-            trust.map_err(|it| refuse(it.message().to_owned()))?
+            trust.map_err(|error| refuse(error.message().to_owned()))?
         }
     };
     Ok(Client::new(trust))
 }
 
-/// Opens, copies both ways, and returns after `Close`, when all that arrived is written.
+/// Opens a connection, copies both ways, and returns after `Close`, with all received bytes written.
 pub(crate) async fn run(net: &dyn SocketProvider, wanted: &args::Open) -> Result<(), Failure> {
     let begun = Instant::now();
     let limit = wanted.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
@@ -48,7 +48,7 @@ pub(crate) async fn run(net: &dyn SocketProvider, wanted: &args::Open) -> Result
         .binary_type(BinaryType::ArrayBuffer)
         .use_secure_transport(wanted.tls)
         .connect_timeout(limit)
-        .alpn(wanted.alpn.iter().map(|it| it.as_bytes()));
+        .alpn(wanted.alpn.iter().map(|protocol| protocol.as_bytes()));
     let request = OpenRequest::new(&wanted.host, wanted.port)?.with_options(options);
     let mut socket = net.open_with(request)?;
     if wanted.trace {
@@ -58,7 +58,7 @@ pub(crate) async fn run(net: &dyn SocketProvider, wanted: &args::Open) -> Result
     if let Some(protocol) = wanted.starttls
         && let Err(error) = begin_tls(&*socket, protocol, wanted, limit, begun + limit).await
     {
-        // The end, for the trace.
+        // So that the trace shows the end.
         let _ = socket.closed().await;
         return Err(error.into());
     }
@@ -67,8 +67,8 @@ pub(crate) async fn run(net: &dyn SocketProvider, wanted: &args::Open) -> Result
     pipes.finish(ended).await
 }
 
-/// Waits for `Open`, and says in clear what leads to TLS. The implementation bounds the one, and its handshake after the other;
-/// what is between has no clock but ours.
+/// Waits for `Open`, and speaks the dialogue in the clear that leads to TLS. The implementation bounds the connect and the handshake;
+/// only the timer here bounds the dialogue between them.
 async fn begin_tls(
     socket: &dyn TcpSocket,
     protocol: StartTls,
@@ -87,12 +87,12 @@ async fn begin_tls(
     let late = async {
         Timer::at(end).await;
         let message = format!(
-            "{}:{} did not agree to TLS within {limit:?}; is it a server for {protocol}, and one that begins in clear?",
+            "{}:{} did not agree to TLS within {limit:?}; is it a {protocol} server that begins in the clear?",
             socket.host(),
             socket.port()
         );
         let error = Error::new(ErrorName::NetworkTimeout, message);
-        // Before the words are given up, which ends the socket without a reason.
+        // First, because giving up the dialogue would end the socket without a reason.
         socket.abort(Some(error.clone()));
         Err(error)
     };

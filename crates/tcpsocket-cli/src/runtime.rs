@@ -1,4 +1,4 @@
-//! Where the sockets of the command come from.
+//! The event loop of the command, and its provider of sockets.
 
 use std::future;
 use std::io::{self, IsTerminal};
@@ -14,12 +14,12 @@ use tcpsocket_tls::Client;
 use crate::exit::Failure;
 use crate::say;
 
-/// Runs `story` on a loop of our own, with sockets from it, and then waits until everything that it sent has left.
+/// Runs `story` on a loop of its own, with that loop's sockets, and then waits until everything sent has left.
 pub(crate) fn run<T>(story: impl AsyncFnOnce(Arc<dyn SocketProvider>) -> T) -> Result<T, Failure> {
     run_with(Client::default(), false, story)
 }
 
-/// The same with TLS by this client. A wait at the end is told if it is `traced`, or on a terminal.
+/// The same with TLS by this client. A long wait at the end is reported if it is `traced`, or on a terminal.
 pub(crate) fn run_with<T>(
     client: Client,
     traced: bool,
@@ -34,11 +34,11 @@ pub(crate) fn run_with<T>(
     }))
 }
 
-/// After a second: a wait without a word looks like a hang.
+/// After a second: a silent wait looks like a hang.
 async fn say_if_it_takes_long(traced: bool) {
     Timer::after(Duration::from_secs(1)).await;
     if traced || io::stderr().is_terminal() {
-        say(&"closed here; waiting until the peer has closed too, at most 30 seconds");
+        say(&"closed; waiting up to 30 seconds for the peer to close");
     }
     future::pending().await
 }

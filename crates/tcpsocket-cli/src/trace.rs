@@ -1,4 +1,4 @@
-//! `--trace`: a socket around a socket, which tells every call and every event.
+//! `--trace`: a socket around a socket that prints every call and every event.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tcpsocket::{BinaryType, Bytes, Error, Event, ReadyState, Secure, Security, TcpSocket};
 
-/// What stands in the columns, above the first line.
+/// Prints the titles of the columns.
 pub(crate) fn header() {
     print(format_args!(
         "{:>9}  {:<10} {:>9}  what",
@@ -18,11 +18,11 @@ pub(crate) fn header() {
 }
 
 fn print(line: fmt::Arguments<'_>) {
-    // Whether anybody reads it changes nothing.
+    // A trace that nobody reads changes nothing.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Passes everything on, and prints it.
+/// Forwards everything, and prints it.
 #[derive(Debug)]
 pub(crate) struct Traced {
     socket: Arc<dyn TcpSocket>,
@@ -57,7 +57,7 @@ impl Traced {
         self.print(&what);
     }
 
-    /// No event tells that a handshake is over, so this looks whenever there is an occasion.
+    /// No event reports the end of a handshake, so every line checks for it.
     fn tell_security(&self) {
         if self.socket.ssl()
             && !self.secure.load(Relaxed)
@@ -68,7 +68,7 @@ impl Traced {
         }
     }
 
-    /// What has no bounded length stands last, so that the columns are straight.
+    /// The call or event has no bounded length, and stands last to keep the columns straight.
     fn print(&self, what: &dyn fmt::Display) {
         let at = self.begun.elapsed().as_secs_f64() * 1e3;
         let (state, buffered) = (
@@ -150,7 +150,7 @@ impl TcpSocket for Traced {
     }
 
     fn abort(&self, why: Option<Error>) {
-        let name = why.as_ref().map(|it| it.name());
+        let name = why.as_ref().map(|error| error.name());
         self.socket.abort(why);
         match name {
             Some(name) => self.tell(format_args!("abort, {name}")),
@@ -190,7 +190,7 @@ impl Drop for Traced {
     }
 }
 
-/// What a handshake agreed on, in a line.
+/// The result of a handshake, in a line.
 struct Agreed<'a>(&'a Secure);
 
 impl fmt::Display for Agreed<'_> {

@@ -9,19 +9,19 @@ use tcpsocket::{
 
 use crate::{Received, left, next_data};
 
-/// When TLS begins. Never is no choice: both of the protocols here carry passwords and letters.
+/// The beginning of TLS. There is no variant without TLS: both protocols here carry passwords and letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protection {
     /// With the first byte.
     Tls,
-    /// After a few words in clear.
+    /// By STARTTLS, after a short dialogue in the clear.
     StartTls,
 }
 
-/// Two sides that take turns: what IMAP and SMTP have in common.
+/// Two sides that take turns, as in IMAP and SMTP.
 ///
-/// Whoever speaks waits for the other to have taken it ([`send`](Conversation::send)), and whoever listens is not read ahead of,
-/// since a socket that nobody polls is not read.
+/// Each side waits until the other has taken its words ([`send`](Conversation::send)). Nothing is read ahead, because an
+/// unpolled socket is not read.
 #[derive(Debug)]
 pub struct Conversation {
     socket: Arc<dyn TcpSocket>,
@@ -29,7 +29,7 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// A conversation over this socket, which is open.
+    /// A conversation over this open socket.
     pub fn over(socket: Arc<dyn TcpSocket>) -> Conversation {
         Conversation {
             socket,
@@ -37,7 +37,7 @@ impl Conversation {
         }
     }
 
-    /// Connects, protected. After STARTTLS the greeting is behind us; with TLS from the first byte, it is still to come.
+    /// Connects, with this protection. After STARTTLS the greeting has been read; with TLS from the first byte, it is still to come.
     ///
     /// # Errors
     ///
@@ -60,8 +60,8 @@ impl Conversation {
 
     /// Sends, and if it is better to wait, waits until everything is with the kernel.
     ///
-    /// A server that answers before it has heard everything is listened to afterwards: what it says is held back
-    /// meanwhile. It must not say more than fits into a pipe before it listens again, which is what taking turns means.
+    /// If the server answers before it has read everything, its answer is held back meanwhile. It must not send more than fits
+    /// into the connection before it reads again: the two sides take turns.
     ///
     /// # Errors
     ///
@@ -116,12 +116,12 @@ impl Conversation {
         Ok(())
     }
 
-    /// Gives up in the middle: the server sees a reset, and takes nothing of what it has for the whole.
+    /// Aborts: the server sees a reset, and does not take a part for the whole.
     pub fn abort(&self, why: Error) {
         self.socket.abort(Some(why));
     }
 
-    /// Returns when everything that was sent has left, and the connection is closed.
+    /// Closes: returns when everything sent has left, and the connection is closed.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! HTTP/1.1 (RFC 9112): one request after the other on one connection, bodies as they arrive.
 //!
-//! The idea to take from here: the original's style, and what `suspend` is for. [`Handlers`](tcpsocket::Handlers) bring events whether or
-//! not anybody is ready for them. So what they bring is put into an inbox with a limit; when it is full the socket is
-//! suspended, and TCP holds the server back, until somebody has taken enough of it.
+//! The idea to take from here: the original's style, and the use of `suspend`. [`Handlers`](tcpsocket::Handlers) deliver events whether or
+//! not anybody is ready for them. So their data goes into a bounded inbox; while that is full, the socket is suspended, and TCP
+//! holds the server back.
 
 mod body;
 mod inbox;
@@ -21,13 +21,12 @@ use crate::{Received, broken, left, quoted, unsendable};
 /// The longest line of a head.
 const LONGEST: usize = 8192;
 
-/// The most lines of a head, and of what comes behind a chunked body.
+/// The most lines of a head, and of the trailer of a chunked body.
 const LINES: usize = 100;
 
 /// A connection to a web server.
 ///
-/// All of its methods are cancel-safe but for [`get`](Http::get): an answer that nobody waited for would be taken for the
-/// next one.
+/// All of its methods are cancel-safe but for [`get`](Http::get): an abandoned answer would look like the next one.
 #[derive(Debug)]
 pub struct Http {
     socket: Arc<dyn TcpSocket>,
@@ -35,7 +34,7 @@ pub struct Http {
     inbox: Arc<Inbox>,
     received: Received,
     body: Body,
-    /// The server closes behind this answer.
+    /// The server closes after this answer.
     last: bool,
 }
 
@@ -49,7 +48,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The value of a header, whose name is given in lower case. The first one, if there are several.
+    /// The first value of a header; give the name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(it, _)| it == name);
         found.map(|(_, value)| value.as_str())
@@ -64,8 +63,8 @@ impl Head {
 }
 
 impl Http {
-    /// Connects. The future that is returned brings what the server sends: it must run, by a task of its own or beside those who
-    /// wait, until it ends with the connection.
+    /// Connects. The returned future receives the server's data: run it until it ends with the connection, in a task of its own or
+    /// beside the callers of the other methods.
     ///
     /// # Errors
     ///
@@ -119,12 +118,12 @@ impl Http {
         Ok((http, driver))
     }
 
-    /// Asks for a path, and returns the first part of the answer. The body follows, by [`part`](Http::part).
+    /// Requests a path, and returns the first part of the answer. The body follows, by [`part`](Http::part).
     ///
     /// # Errors
     ///
-    /// `InvalidStateError` if the body of the last answer was not read to its end, or the server closes behind it; `TypeError` for what is no
-    /// path; `NetworkError` for what is no answer, and those of the socket.
+    /// `InvalidStateError` if the body of the last answer was not read to its end, or the server closes after it; `TypeError` for an invalid
+    /// path; `NetworkError` for an invalid answer, and those of the socket.
     pub async fn get(&mut self, path: &str) -> Result<Head, Error> {
         if !path.starts_with('/') || !path.bytes().all(|it| it.is_ascii_graphic()) {
             return Err(unsendable(format!("{} is no path", quoted(path))));
@@ -205,11 +204,11 @@ impl Http {
 
     /// The next part of the body, as it arrived; `None` at its end.
     ///
-    /// Take parts as slowly as you like: the inbox has a limit, and behind it the server waits.
+    /// Take parts as slowly as you like: the inbox has a limit, and then the server waits.
     ///
     /// # Errors
     ///
-    /// `NetworkInterruptError` if the connection ends too early, `NetworkError` for chunks that are none, and those of the socket. After an
+    /// `NetworkInterruptError` if the connection ends too early, `NetworkError` for invalid chunks, and those of the socket. After an
     /// error the connection is reset.
     pub async fn part(&mut self) -> Result<Option<Bytes>, Error> {
         let part = self.next_part().await;

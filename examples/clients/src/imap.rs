@@ -1,7 +1,7 @@
 //! IMAP (RFC 9051): letters of any size in both directions.
 //!
-//! The idea to take from here: a literal may be larger than the memory, so it is never collected. Going out, it is cut
-//! into pieces, and each waits until the socket wants more; coming in, it is handed over as it arrives.
+//! The idea to take from here: a literal may be larger than the memory, so it is never collected. On the way out it is cut
+//! into pieces, and each waits until the socket wants more; on the way in it is handed over as it arrives.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const PIECE: usize = 16 << 10;
 
 /// A connection to an IMAP server.
 ///
-/// None of its methods is cancel-safe: the rest of an answer would be taken for the next one.
+/// None of its methods is cancel-safe: the rest of an answer would look like the next one.
 #[derive(Debug)]
 pub struct Imap {
     with: Conversation,
@@ -25,11 +25,11 @@ pub struct Imap {
 }
 
 impl Imap {
-    /// Connects, protected.
+    /// Connects, with this protection.
     ///
     /// # Errors
     ///
-    /// Those of [`Conversation::connect`]; `NetworkError` if the server does not want to talk.
+    /// Those of [`Conversation::connect`]; `NetworkError` if the server refuses the session.
     pub async fn connect(
         net: &dyn SocketProvider,
         host: &str,
@@ -43,11 +43,11 @@ impl Imap {
         }
     }
 
-    /// Over a socket that is open, on which nothing was read. What protects it is the caller's business.
+    /// Uses an open socket, from which nothing was read. Its protection is up to the caller.
     ///
     /// # Errors
     ///
-    /// `NetworkError` if the server does not want to talk.
+    /// `NetworkError` if the server refuses the session.
     pub async fn over(socket: Arc<dyn TcpSocket>) -> Result<Imap, Error> {
         Imap::greeted(Conversation::over(socket)).await
     }
@@ -67,13 +67,13 @@ impl Imap {
     ///
     /// # Errors
     ///
-    /// `NetworkError` if the server refuses, `TypeError` for what cannot be said in a quoted string.
+    /// `NetworkError` if the server refuses, `TypeError` for text that does not fit a quoted string.
     pub async fn login(&mut self, user: &str, password: &str) -> Result<(), Error> {
         let command = format!("LOGIN {} {}", string(user)?, string(password)?);
         self.run(&command, &mut |_| {}).await
     }
 
-    /// Opens a mailbox, and says how many letters are in it.
+    /// Opens a mailbox, and returns its number of letters.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl Imap {
         self.answer(&tag, &mut |_| {}, 0, &mut |_, _| {}).await
     }
 
-    /// Fetches a letter of the mailbox that was selected, by its number: `take` gets it in parts, as they arrive. Returns its length.
+    /// Fetches a letter of the selected mailbox, by its number: `take` gets it in parts, as they arrive. Returns its length.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl Imap {
         len.ok_or_else(|| broken(format!("the server sends no letter {number}")))
     }
 
-    /// Says goodbye.
+    /// Sends `LOGOUT`, and closes.
     ///
     /// # Errors
     ///
@@ -160,13 +160,13 @@ impl Imap {
         Ok(tag)
     }
 
-    /// Sends a command to which no literal is an answer, and waits for its end.
+    /// Sends a command whose answer has no literals, and waits for its end.
     async fn run(&mut self, text: &str, told: &mut Told<'_>) -> Result<(), Error> {
         let tag = self.command(text).await?;
         self.answer(&tag, told, 0, &mut |_, _| {}).await
     }
 
-    /// Reads what the server tells, to the end of the command with this tag.
+    /// Reads responses, to the end of the command with this tag.
     async fn answer(
         &mut self,
         tag: &str,
@@ -225,7 +225,7 @@ fn outcome(tag: &str, response: &str) -> Option<Result<(), Error>> {
     })
 }
 
-/// Whether a response ends in free text, which may look like anything.
+/// Whether a response ends in free text, which may look like a literal.
 fn is_status(text: &str) -> bool {
     let word = text.split(' ').nth(1).unwrap_or("");
     !text.starts_with("* ") || ["OK", "NO", "BAD", "BYE", "PREAUTH"].contains(&word)

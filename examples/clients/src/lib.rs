@@ -13,13 +13,13 @@ use tcpsocket::{Bytes, Error, ErrorName, Event, TcpSocket, TcpSocketExt};
 pub use crate::conversation::{Conversation, Protection};
 pub use crate::received::Received;
 
-/// The bytes of the next data event; `None` when the peer has said goodbye.
+/// The bytes of the next data event; `None` after a clean end.
 ///
 /// Cancel-safe.
 ///
 /// # Errors
 ///
-/// The error that ended the socket; `NetworkInterruptError` if it was cut off, which under TLS is an end without a goodbye.
+/// The error that ended the socket; `NetworkInterruptError` if it was cut off, which under TLS is an end without `close_notify`.
 pub async fn next_data(socket: &dyn TcpSocket) -> Result<Option<Bytes>, Error> {
     loop {
         match socket.next_event().await {
@@ -27,13 +27,13 @@ pub async fn next_data(socket: &dyn TcpSocket) -> Result<Option<Bytes>, Error> {
             Some(Event::Error(error)) => return Err(error),
             Some(Event::Close(close)) if !close.clean => return Err(left()),
             Some(Event::Close(_)) | None => return Ok(None),
-            // Open has come before, and Drain is for those who wait for it.
+            // Open has come before, and Drain matters only to a waiting sender.
             Some(_) => {}
         }
     }
 }
 
-/// The server left where its protocol does not let it.
+/// The server closed the connection where its protocol does not allow it.
 fn left() -> Error {
     Error::new(
         ErrorName::NetworkInterrupt,
@@ -41,17 +41,17 @@ fn left() -> Error {
     )
 }
 
-/// The server says what its protocol does not know, or too much of it.
+/// The server violates its protocol, or sends too much.
 fn broken(what: impl Into<String>) -> Error {
     Error::new(ErrorName::Network, what)
 }
 
-/// The caller wants to send what the protocol cannot carry.
+/// The caller's input does not fit the protocol.
 fn unsendable(what: impl Into<String>) -> Error {
     Error::new(ErrorName::Type, what)
 }
 
-/// What a server said, for a message: one line, and not all of it.
+/// A server's text for a message: one line, shortened.
 fn quoted(text: &str) -> String {
     const MOST: usize = 120;
     let shown: String = text

@@ -1,13 +1,13 @@
-//! From chunks that mean nothing by themselves to lines and parts.
+//! Splits the stream's arbitrary chunks into lines and parts.
 
 use tcpsocket::{Bytes, Error};
 
 use crate::broken;
 
-/// What arrived and was not handed out yet.
+/// Received bytes that were not yet handed out.
 ///
-/// It never waits: where it answers `None`, [`push`](Received::push) what arrives next, and ask again. Lines are bounded; everything
-/// else is handed out as it came, without a copy. So it holds at most one line and one chunk.
+/// It never waits: on `None`, [`push`](Received::push) the next chunk, and ask again. Lines are bounded; everything else is
+/// handed out unchanged, without a copy. So it holds at most one line and one chunk.
 ///
 /// ```
 /// use clients::Received;
@@ -33,11 +33,11 @@ impl Received {
         Received::default()
     }
 
-    /// Takes what arrived.
+    /// Adds a received chunk.
     pub fn push(&mut self, data: Bytes) {
         self.rest = match self.rest.is_empty() {
             true => data,
-            // Only for those who push without being asked.
+            // Only if the caller pushes without need.
             false => [&self.rest[..], &data[..]].concat().into(),
         };
     }
@@ -51,8 +51,8 @@ impl Received {
     ///
     /// # Errors
     ///
-    /// `NetworkError` for a line of more than `longest` bytes, and for one that ends in a bare LF: two that read lines differently
-    /// can be played against each other.
+    /// `NetworkError` for a line of more than `longest` bytes, and for one that ends in a bare LF: attackers exploit parsers that
+    /// disagree about the ends of lines.
     pub fn line(&mut self, longest: usize) -> Result<Option<String>, Error> {
         let end = self.rest.iter().position(|it| *it == b'\n');
         let begun = self.rest.split_to(end.map_or(self.rest.len(), |it| it + 1));
@@ -72,7 +72,7 @@ impl Received {
         }
     }
 
-    /// The next part of what is no line, of `most` bytes at most. `None` if nothing is here.
+    /// The next part of data without lines, of `most` bytes at most. `None` if there is none yet.
     pub fn part(&mut self, most: u64) -> Option<Bytes> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let part = self.rest.split_to(self.rest.len().min(most));

@@ -1,8 +1,8 @@
-//! RESP 2, the protocol of redis: many commands on the way at once, values of any size.
+//! RESP 2, the protocol of redis: many commands in flight, values of any size.
 //!
 //! The idea to take from here: where both sides may speak at any time, one loop does both. It sends until `send` answers
-//! `false`, then takes whatever event comes: data is parsed at once, and `Drain` says to go on sending. A client that
-//! only waited for the one would starve the other, and in the end both sides would wait.
+//! `false`, then takes whatever event comes: data is parsed at once, and `Drain` means that it may send again. A client that
+//! waited for only one of the two would starve the other, and in the end both sides would wait.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects; the options say whether by TLS.
+    /// Connects; the options choose TLS.
     ///
     /// # Errors
     ///
@@ -50,14 +50,14 @@ impl Redis {
     }
 
     /// Sends commands, without waiting for one reply before the next command, and hands over the replies as they arrive. Returns when
-    /// every command is answered, and says how many there were.
+    /// every command is answered, and returns their number.
     ///
-    /// Not cancel-safe, and after an error nobody knows which command the next reply belongs to: the socket is reset then.
+    /// Not cancel-safe, and after an error nobody knows which command the next reply belongs to: then the socket is reset.
     ///
     /// # Errors
     ///
-    /// `NetworkError` for what is no reply, those of the socket, that of `take`, and `TypeError` for a command that cannot be one. A reply that
-    /// is an error is a [`Token`], like every other.
+    /// `NetworkError` for an invalid reply, those of the socket, that of `take`, and `TypeError` for an invalid command. An error
+    /// reply is a [`Token`], like every other.
     pub async fn pipeline(
         &mut self,
         commands: impl IntoIterator<Item = Command>,
@@ -134,13 +134,13 @@ impl Command {
         Command { args: Vec::new() }.arg(name)
     }
 
-    /// And this argument.
+    /// Adds an argument.
     pub fn arg(self, arg: impl Into<Bytes>) -> Command {
         let arg = arg.into();
         self.streamed(arg.len() as u64, std::iter::once(arg))
     }
 
-    /// And this argument, which comes in parts that are `len` bytes together: it need not be in the memory at once.
+    /// Adds an argument in parts, `len` bytes together: it need not be in memory all at once.
     pub fn streamed<I>(mut self, len: u64, parts: I) -> Command
     where
         I: IntoIterator<Item = Bytes>,
@@ -168,11 +168,11 @@ pub enum Token {
     Error(String),
     /// A number.
     Integer(i64),
-    /// There is no such value.
+    /// The value does not exist.
     Null,
-    /// An array: so many replies follow, and are this one.
+    /// An array: this many replies follow, and form this one.
     Array(u64),
-    /// A value of so many bytes: its parts follow, and then `End`.
+    /// A value of this many bytes: its parts follow, and then `End`.
     Value(u64),
     /// A part of a value, never empty.
     Part(Bytes),
@@ -210,7 +210,7 @@ impl Parser {
     ///
     /// # Errors
     ///
-    /// `NetworkError` for what is no RESP 2.
+    /// `NetworkError` for anything but RESP 2.
     pub fn next(&mut self, received: &mut Received) -> Result<Option<Token>, Error> {
         match &mut self.value {
             Some(0) => {

@@ -1,7 +1,7 @@
 //! SMTP (RFC 5321): a letter in many small pieces.
 //!
 //! The idea to take from here: send pieces as they come, however small. `send` never blocks; when it answers `false`, wait for
-//! `Drain`, and not before. No buffer of one's own is needed to make large writes of small ones.
+//! `Drain`, and not before. You need no buffer of your own to turn small writes into large ones.
 
 use std::sync::Arc;
 
@@ -18,18 +18,18 @@ const LONGEST_TEXT: usize = 998;
 
 /// A connection to an SMTP server.
 ///
-/// None of its methods is cancel-safe: the rest of a reply would be taken for the next one, and a letter would be cut.
+/// None of its methods is cancel-safe: the rest of a reply would look like the next one, and a letter would be cut short.
 #[derive(Debug)]
 pub struct Smtp {
     with: Conversation,
 }
 
 impl Smtp {
-    /// Connects, protected, and introduces itself.
+    /// Connects, with this protection, and sends `EHLO`.
     ///
     /// # Errors
     ///
-    /// Those of [`Conversation::connect`]; `NetworkError` if the server does not want to talk.
+    /// Those of [`Conversation::connect`]; `NetworkError` if the server refuses the session.
     pub async fn connect(
         net: &dyn SocketProvider,
         host: &str,
@@ -39,16 +39,16 @@ impl Smtp {
         let with = Conversation::connect(net, host, port, protection, StartTls::Smtp).await?;
         match protection {
             Protection::Tls => Smtp::greeted(with).await,
-            // What was said in clear is forgotten, on both sides.
+            // Both sides forget the dialogue in the clear.
             Protection::StartTls => Smtp::introduced(with).await,
         }
     }
 
-    /// Over a socket that is open, on which nothing was read. What protects it is the caller's business.
+    /// Uses an open socket, from which nothing was read. Its protection is up to the caller.
     ///
     /// # Errors
     ///
-    /// `NetworkError` if the server does not want to talk.
+    /// `NetworkError` if the server refuses the session.
     pub async fn over(socket: Arc<dyn TcpSocket>) -> Result<Smtp, Error> {
         Smtp::greeted(Conversation::over(socket)).await
     }
@@ -65,14 +65,14 @@ impl Smtp {
         Ok(smtp)
     }
 
-    /// Delivers a letter, which comes in pieces of any size: each leaves by a `send` of its own. Returns what the server
-    /// says, which often names the letter.
+    /// Delivers a letter in pieces of any size, each with a `send` of its own. Returns the server's answer, which often names
+    /// the letter.
     ///
     /// # Errors
     ///
-    /// `NetworkError` if the server refuses the sender, a recipient or the letter, and those of the socket. `TypeError` for an address that
-    /// cannot be one, and for a letter whose lines do not end with CR LF or are longer than 998 bytes: then the connection is reset, for
-    /// there is no other way to take back what has left already.
+    /// `NetworkError` if the server refuses the sender, a recipient or the letter, and those of the socket. `TypeError` for an invalid
+    /// address, and for a letter whose lines do not end with CR LF or are longer than 998 bytes: then the connection is reset, the only
+    /// way to withdraw the part already sent.
     pub async fn deliver<P: AsRef<[u8]>>(
         &mut self,
         from: &str,
@@ -97,7 +97,7 @@ impl Smtp {
         self.command(end, "250").await
     }
 
-    /// Says goodbye.
+    /// Sends `QUIT`, and closes.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl Smtp {
         self.with.close().await
     }
 
-    /// Sends a line, and expects a reply that begins so. Returns its last line, without the code.
+    /// Sends a line, and expects a reply with this code. Returns its last line, without the code.
     async fn command(&mut self, line: &str, code: &str) -> Result<String, Error> {
         self.with.send(format!("{line}\r\n")).await?;
         self.reply(code).await
@@ -139,11 +139,11 @@ impl Smtp {
 
 /// Makes a letter safe to send: doubles the dot at the beginning of a line, across pieces.
 ///
-/// Lines end with CR LF and nothing else. What one server takes for the end of a line and another does not has let letters be
-/// smuggled into others (CVE-2023-51764).
+/// Lines end with CR LF and nothing else. Servers that disagree about the ends of lines have let attackers
+/// smuggle letters into others (CVE-2023-51764).
 #[derive(Debug, Default)]
 struct Stuffing {
-    /// How long the line is so far.
+    /// The length of the line so far.
     column: usize,
     /// The last byte was a CR.
     cr: bool,
@@ -176,7 +176,7 @@ impl Stuffing {
         Ok(out)
     }
 
-    /// What says that the letter is complete, without the end of its line.
+    /// The mark of a complete letter, without the end of its line.
     fn end(&self) -> Result<&'static str, Error> {
         match (self.cr, self.column) {
             (true, _) => Err(unsendable(

@@ -1,4 +1,4 @@
-//! The links of the rendered book: each leads to a file that is there, and to an id in it.
+//! The links of the rendered book: each leads to an existing file, and to an existing id in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,7 @@ struct Page {
     links: Vec<String>,
 }
 
-/// Checks every page below a folder; returns how many links there are, or those that lead nowhere.
+/// Checks every page below a folder; returns the number of links, or the broken ones.
 pub(super) fn links(book: &Path) -> Result<usize, String> {
     let mut pages = BTreeMap::new();
     collect(book, "", &mut pages)?;
@@ -47,16 +47,16 @@ fn collect(folder: &Path, prefix: &str, pages: &mut BTreeMap<String, Page>) -> R
         if path.is_dir() {
             collect(&path, &format!("{place}/"), pages)?;
         } else if name.ends_with(".rs") || name.ends_with(".toml") {
-            return Err(format!("{place}: a source is in the book"));
+            return Err(format!("{place}: the book contains a source file"));
         } else if name.ends_with(".html") && name != "404.html" {
-            // The page for what is missing is served from everywhere, so its links are absolute.
+            // The page for missing pages is served from every path, so its links are absolute.
             pages.insert(place, parse(&super::read(&path)?));
         }
     }
     Ok(())
 }
 
-/// Why a link is wrong, if it is. Links to elsewhere are not followed.
+/// Why a link is wrong, if it is. External links are not followed.
 fn wrong(
     book: &Path,
     pages: &BTreeMap<String, Page>,

@@ -1,5 +1,5 @@
-//! What mdBook is given instead of the pages as they stand: clauses with anchors, their ids with links, the READMEs as
-//! pages, and no link that leads out of the book to nowhere.
+//! The mdBook preprocessor: it adds anchors to clauses, links to their ids, and the READMEs as pages, and repairs links that
+//! would lead out of the book.
 
 use std::io::{Read as _, Write as _};
 use std::ops::Range;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::resolve;
 use crate::tidy::clauses::leading_id;
 
-/// Pages from outside of `docs`: where they stand, and their names in the book.
+/// Pages from outside `docs`: their paths, and their names in the book.
 const REPOSITORY_PAGES: &[(&str, &str)] = &[
     ("README.md", "About"),
     ("CONTRIBUTING.md", "Contributing"),
@@ -32,10 +32,10 @@ const REPOSITORY_PAGES: &[(&str, &str)] = &[
     ("examples/tiny-provider/README.md", "tiny-provider"),
 ];
 
-/// Where the report stands in its page.
+/// The marker of the report in its page.
 const PLACE_OF_REPORT: &str = "<!-- report -->";
 
-/// What stands there, where the report is built as well.
+/// Its replacement, if the report is built as well.
 const REPORT: &str = "\
 <p><a href=\"report.html\">The report as a page of its own</a></p>
 <iframe src=\"report.html\" title=\"Conformance report\" style=\"width: 100%; height: 80vh; border: 1px solid #8888\"></iframe>";
@@ -176,7 +176,7 @@ impl Links<'_> {
         }
     }
 
-    /// What stands in the book for a link, unless it stays as it is.
+    /// The replacement of a link in the book, unless it stays unchanged.
     fn link(
         &self,
         source: &str,
@@ -247,7 +247,7 @@ fn clause(source: &str, place: &str, id: &str, before: &str) -> Option<String> {
     Some(format!("[{id}]({to}#{anchor})"))
 }
 
-/// The ids in a text, with where they begin.
+/// The ids in a text, with their positions.
 fn ids(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut inside = false;
@@ -261,7 +261,7 @@ fn ids(text: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// The way from one page of the book to another.
+/// The relative path from one page of the book to another.
 fn relative(from: &str, to: &str) -> String {
     let up = "../".repeat(from.matches('/').count());
     format!("{up}{to}")

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use tcpsocket::Bytes;
 
-/// Writes and reads at once, until the peer has closed or the deadline kills the command. `read` must come to the end of
-/// what the peer sends.
+/// Writes and reads at once, until the peer has closed or the deadline kills the command. `read` must read up to the end of
+/// the peer's stream.
 pub(super) fn exchange<T: Send>(
     tool: &Path,
     options: &[&str],
@@ -88,7 +88,7 @@ pub(super) fn exchange<T: Send>(
     })
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) code: Option<i32>,
@@ -106,7 +106,7 @@ pub(super) fn ask(
 ) -> Result<Ended, String> {
     let mut child = open(tool, options, port)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // It may have ended already, and then it does not want to hear anything.
+        // It may have ended already, and then it reads no more.
         let _ = stdin.write_all(input.as_bytes());
     }
     let begun = Instant::now();
@@ -140,7 +140,7 @@ fn open(tool: &Path, options: &[&str], port: u16) -> Result<Child, String> {
         .map_err(|error| format!("{}: {error}", tool.display()))
 }
 
-/// Runs `work`, then tells whether it went well.
+/// Runs `work`, then reports whether it succeeded.
 fn notify<T>(
     ended: Sender<bool>,
     work: impl FnOnce() -> T,
@@ -249,7 +249,7 @@ impl Read for Noise {
     }
 }
 
-/// Throughput for the eye, not for a gate.
+/// Throughput for information, not a check.
 pub(super) fn rate(bytes: u64, start: Instant) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     format!("{:.0} MiB/s", mib / start.elapsed().as_secs_f64())

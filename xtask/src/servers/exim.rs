@@ -1,4 +1,4 @@
-//! Exim: SMTP by TLS and by STARTTLS, a letter in thousands of small sends, looked at where it was delivered.
+//! Exim: SMTP by TLS and by STARTTLS, a letter in thousands of small sends, compared after delivery.
 
 use std::fs;
 use std::path::Path;
@@ -19,10 +19,10 @@ use super::run::Run;
 
 const LETTER: usize = 1 << 20;
 
-/// Whom letters are for; one for each check.
+/// The recipients of letters, one for each check.
 const USERS: &str = "user00 : user01 : user10 : user11";
 
-/// How many sends the letter takes.
+/// The number of sends for the letter.
 const SENDS: usize = 6000;
 
 const LIMIT: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! The example clients on our sockets, each way of running them.
+//! The example clients, on each way of running the sockets.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tcpsocket::{Error, ErrorName, SocketProvider};
 use tcpsocket_smol::{Loop, Smol};
 use tcpsocket_tls::Client;
 
-/// Where sockets come from.
+/// The provider, and its way of running.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Way {
     Loop,
@@ -20,7 +20,7 @@ pub(super) enum Way {
 impl Way {
     pub(super) const ALL: [Way; 2] = [Way::Loop, Way::Plain];
 
-    /// Runs a client that believes what it is told to, within the limit, and waits until all it sent has left.
+    /// Runs a client with this trust, within the limit, and waits until everything sent has left.
     pub(super) fn run<T>(
         self,
         believes: &Client,
@@ -69,7 +69,7 @@ async fn driven<T>(
     or(all, late).await
 }
 
-/// Runs what uses an HTTP connection, beside its driver.
+/// Runs the user of an HTTP connection, beside its driver.
 pub(super) async fn with_http<T>(
     net: &dyn SocketProvider,
     port: u16,

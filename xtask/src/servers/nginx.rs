@@ -32,7 +32,7 @@ pub(super) const FIXTURE: Fixture = Fixture {
     run,
 };
 
-/// nginx on a port in clear and one with TLS, with the files of the folder. Those in `chunked` are sent in chunks.
+/// nginx on a port in the clear and one with TLS, with the files of the folder. Those in `chunked` are sent in chunks.
 pub(super) fn start(folder: &Folder, identity: &Identity) -> Result<Server, String> {
     let binary = program("nginx")?;
     let at = folder.path().display();

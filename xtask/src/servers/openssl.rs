@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// The exit code of the command when TLS fails.
 const SECURITY: i32 = 8;
 
-/// Lines that are sent, and come back reversed.
+/// The number of lines sent, which come back reversed.
 const LINES: usize = 1000;
 
 pub(super) const FIXTURE: Fixture = Fixture {
@@ -109,7 +109,7 @@ async fn reversed(net: &dyn SocketProvider, port: u16, version: &str) -> Result<
     Ok(String::new())
 }
 
-/// Who connects, and whom they believe.
+/// The clients, and their trust.
 struct Trusting {
     tool: PathBuf,
     client: Client,
@@ -125,7 +125,7 @@ impl Trusting {
                     .use_secure_transport(true)
                     .alpn(alpn.iter().copied());
                 let connected = way.run(&self.client, LIMIT, async |net| {
-                    // The error is what is wanted.
+                    // The error is expected.
                     Ok(net.connect("127.0.0.1", server.port(), options).await.err())
                 })?;
                 match connected {
@@ -208,7 +208,7 @@ fn old(
     Ok(())
 }
 
-/// What is wrong with a certificate, the certificate, and its name among the errors.
+/// The fault of a certificate, the certificate, and the error's name.
 type Bad = (&'static str, Identity, ErrorName);
 
 fn bad(

@@ -1,4 +1,4 @@
-//! Certificates: an authority for one run, and what it signs, right and wrong.
+//! Certificates: an authority for one run, and its certificates, good and bad.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use rcgen::{
 };
 use tcpsocket_tls::{Client, Trust};
 
-/// An authority, and the folder with what it signs.
+/// An authority, and the folder with its certificates.
 pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: PathBuf,
@@ -43,7 +43,7 @@ impl Authority {
         })
     }
 
-    /// Who believes this authority and nobody else.
+    /// Trust in this authority and no other.
     pub(super) fn client(&self) -> Result<Client, String> {
         let trust = Trust::nobody().and_pem(self.issuer.pem().as_bytes());
         Ok(Client::new(trust.map_err(|it| it.to_string())?))
@@ -54,7 +54,7 @@ impl Authority {
         self.signs("server", |_| {})
     }
 
-    /// The same, but for what is changed in it.
+    /// The same, with changes.
     pub(super) fn signs(
         &self,
         name: &str,
@@ -65,14 +65,14 @@ impl Authority {
         self.keep(name, &signed.pem(), &key)
     }
 
-    /// One that signs itself.
+    /// A self-signed one.
     pub(super) fn self_signed(&self, name: &str) -> Result<Identity, String> {
         let (params, key) = leaf(name, |_| {})?;
         let signed = params.self_signed(&key).map_err(made)?;
         self.keep(name, &signed.pem(), &key)
     }
 
-    /// One that is signed with SHA-1, which only the openssl command does for us.
+    /// One signed with SHA-1, which takes the openssl command.
     pub(super) fn weak(&self, name: &str, openssl: &Path) -> Result<Identity, String> {
         let (params, key) = leaf(name, |_| {})?;
         let request = self.folder.join("weak.csr");

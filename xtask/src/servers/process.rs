@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 const START: Duration = Duration::from_secs(10);
 
-/// How long a server may take to end when it is asked to.
+/// How long a server may take to end on request.
 const END: Duration = Duration::from_secs(3);
 
-/// The servers that run, and the folders that are there: for an end in a hurry.
+/// The running servers and existing folders, for an early end.
 static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Looks where servers are, which is not always on a user's `PATH`.
+/// Finds a server, which is not always on a user's `PATH`.
 pub(super) fn find(binary: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -27,12 +27,12 @@ pub(super) fn find(binary: &str) -> Option<PathBuf> {
         .find(|it| it.is_file())
 }
 
-/// The same for what was found a moment ago.
+/// The same for a program found earlier.
 pub(super) fn program(binary: &str) -> Result<PathBuf, String> {
     find(binary).ok_or_else(|| format!("{binary} is gone"))
 }
 
-/// Whether we are root, whom some servers ask for users of their own.
+/// Whether this process is root, for which some servers need users of their own.
 pub(super) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0)
 }
@@ -73,7 +73,7 @@ impl Folder {
         &self.0
     }
 
-    /// Writes a file, and says where it is.
+    /// Writes a file, and returns its path.
     pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf, String> {
         let file = self.0.join(name);
         match fs::write(&file, text) {
@@ -82,7 +82,7 @@ impl Folder {
         }
     }
 
-    /// Makes a folder in it that belongs to this user, and says where it is.
+    /// Creates a folder in it, owned by this user, and returns its path.
     pub(super) fn folder_of(&self, name: &str, uid: u32, gid: u32) -> Result<PathBuf, String> {
         let folder = self.0.join(name);
         let made = fs::create_dir_all(&folder)
@@ -104,13 +104,13 @@ impl Drop for Folder {
 /// A running server, ended by its own pid.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// Where it listens: as many as were asked for.
+    /// Its ports, as many as requested.
     pub(super) ports: Vec<u16>,
     child: Child,
 }
 
 impl Server {
-    /// Starts what `command` describes for `count` ports, and waits until it accepts connections on each. Its output goes to a
+    /// Starts the `command` for `count` ports, and waits until it accepts connections on each. Its output goes to a
     /// log in the folder.
     pub(super) fn start(
         folder: &Folder,
@@ -183,7 +183,7 @@ impl Drop for Server {
     }
 }
 
-/// Asks every server that still runs to end, and removes every folder.
+/// Asks every running server to end, and removes every folder.
 pub(super) fn end_all() {
     for id in held(&RUNNING).drain(..) {
         signal(id, "TERM");

@@ -1,4 +1,4 @@
-//! haproxy and socat in between: they end TLS, and pass the rest on to a server in clear.
+//! haproxy and socat in between: they terminate TLS, and forward the plaintext to a server.
 
 use std::process::Command;
 use std::time::Duration;

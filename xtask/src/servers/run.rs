@@ -1,4 +1,4 @@
-//! The checks of one run: what they come to, and that each comes to something.
+//! The checks of one run, with a watchdog for each.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::process;
 
-/// What a check may take. Its own deadlines are shorter; this is for a client that never comes back.
+/// The time limit of a check. Its own deadlines are shorter; this is for a client that never returns.
 const LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(Debug)]
 pub(super) struct Run {
     /// The `tcpsocket` command.
     pub(super) tool: PathBuf,
-    /// What the kernel cannot do is told, and does not count.
+    /// Missing features of the kernel are reported, and do not count.
     forgiving: bool,
     pub(super) passed: usize,
     pub(super) failed: usize,
@@ -22,7 +22,7 @@ pub(super) struct Run {
     watched: Sender<Watched>,
 }
 
-/// What the watchdog is told.
+/// Messages to the watchdog.
 #[derive(Debug)]
 enum Watched {
     Begins(String),
@@ -58,7 +58,7 @@ impl Run {
         fixture.clone_into(&mut self.fixture);
     }
 
-    /// Runs a check. It returns what is worth telling.
+    /// Runs a check, which returns a remark for the output.
     pub(super) fn check(&mut self, name: &str, check: impl FnOnce() -> Result<String, String>) {
         let begun = Instant::now();
         let what = format!("{}: {name}", self.fixture);
@@ -82,7 +82,7 @@ impl Run {
         println!("FAILED {}: {name}: {message}", self.fixture);
     }
 
-    /// A check that cannot be made, because the kernel lacks something.
+    /// A check that is impossible, because the kernel lacks a feature.
     pub(super) fn kernel_cannot(&mut self, name: &str, message: &str) {
         let message = format!("this kernel cannot: {message}");
         match self.forgiving {
@@ -91,7 +91,7 @@ impl Run {
         }
     }
 
-    /// Adds what another process checked.
+    /// Adds the checks of another process.
     pub(super) fn add(&mut self, passed: usize, failed: usize) {
         self.passed += passed;
         self.failed += failed;

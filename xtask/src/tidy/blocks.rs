@@ -1,4 +1,4 @@
-//! Rust that is shown and not compiled: it must be, word for word, a part of a file that is.
+//! Rust blocks that rustdoc does not compile: each must be a literal part of a compiled file.
 
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 
@@ -12,7 +12,7 @@ pub(super) fn check(workspace: &Workspace, report: &mut Report) {
                     it.is("rs") && is_built(&it.path) && it.text.contains(block.code.trim())
                 });
                 report.check(source.is_some(), &file.path, block.line, || {
-                    "rustdoc does not compile this block, and it stands in no test and no example"
+                    "rustdoc does not compile this block, and it is no part of a test or an example"
                         .into()
                 });
             }

@@ -1,11 +1,11 @@
-//! The clauses of the specification: each id exists once, whatever is cited exists, and every MUST and SHOULD has a case in
-//! the kit or a reason why it cannot have one.
+//! The clauses of the specification: each id exists once, every cited id exists, and every MUST and SHOULD has a case in
+//! the kit, or a reason for having none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{File, Report, Workspace};
 
-/// The areas of the specification, among them those that are reserved. Only `AREA-n` with one of these is an id: UTF-8
+/// The areas of the specification, reserved ones included. Only `AREA-n` with one of these is an id: UTF-8
 /// and SHA-256 are not.
 const AREAS: &[&str] = &[
     "ACC", "ACT", "CL", "ERR", "EVT", "GATE", "IF", "LIFE", "NAME", "OPT", "PERM", "ROW", "RX",
@@ -18,13 +18,13 @@ pub(super) const SPEC: &str = "docs/spec/";
 const STATES: &str = "docs/spec/states.md";
 pub(super) const UNOBSERVABLE: &str = "docs/spec/unobservable.md";
 const KIT: &str = "conformance/src/";
-/// Mutants name clauses too, which does not judge anybody.
+/// Mutants name clauses too, but that judges nobody.
 const MUTANTS: &str = "conformance/src/mutants/";
 
 /// A clause, or a row of the table of states.
 #[derive(Debug)]
 struct Clause<'a> {
-    /// A MUST or a SHOULD: what the kit is to judge.
+    /// A MUST or a SHOULD, for the kit to judge.
     binding: bool,
     path: &'a str,
     line: usize,
@@ -92,7 +92,7 @@ fn rows<'a>(file: &'a File, clauses: &mut Clauses<'a>, report: &mut Report) {
     for number in 1..last {
         let id = format!("ROW-{number}");
         report.check(clauses.contains_key(&id), &file.path, 1, || {
-            format!("{id} is missing from the table, which goes on to ROW-{last}")
+            format!("{id} is missing from the table, which continues to ROW-{last}")
         });
     }
 }
@@ -107,7 +107,7 @@ fn define<'a>(
 ) {
     let first = clauses.get(id).map(|it| format!("{}:{}", it.path, it.line));
     report.check(first.is_none(), &file.path, line, || {
-        format!("{id} stands already in {}", first.unwrap_or_default())
+        format!("{id} already exists in {}", first.unwrap_or_default())
     });
     clauses.entry(id.to_owned()).or_insert(Clause {
         binding,
@@ -116,7 +116,7 @@ fn define<'a>(
     });
 }
 
-/// Whatever is cited must exist.
+/// Every cited id must exist.
 fn citations(file: &File, areas: &BTreeSet<&str>, clauses: &Clauses<'_>, report: &mut Report) {
     for (number, line) in file.lines() {
         for id in ids(line, areas) {
@@ -135,7 +135,7 @@ fn coverage(workspace: &Workspace, clauses: &Clauses<'_>, report: &mut Report) {
         if cases && file.is("rs") {
             for (line, id) in case_clauses(file) {
                 report.check(clauses.contains_key(id), &file.path, line, || {
-                    format!("a case names {id:?}, which is no clause")
+                    format!("a case names {id:?}, which is not a clause")
                 });
                 judged.insert(id);
             }
@@ -150,7 +150,7 @@ fn coverage(workspace: &Workspace, clauses: &Clauses<'_>, report: &mut Report) {
                 clauses.get(id).is_some_and(|it| it.binding),
                 &file.path,
                 line,
-                || format!("{id:?} is no clause that binds: nothing to excuse"),
+                || format!("{id:?} is not a binding clause: it needs no entry"),
             );
             report.check(
                 cells.get(1).is_some_and(|it| !it.is_empty()),
@@ -159,7 +159,7 @@ fn coverage(workspace: &Workspace, clauses: &Clauses<'_>, report: &mut Report) {
                 || format!("{id} needs a reason why the kit cannot judge it"),
             );
             report.check(!judged.contains(id), &file.path, line, || {
-                format!("{id} has a case in the kit: take it off this list")
+                format!("{id} has a case in the kit: remove it from this list")
             });
             report.check(!excused.contains(id), &file.path, line, || {
                 format!("{id} is listed twice")

@@ -1,19 +1,19 @@
-//! Who may know whom, from `cargo tree` and not by hope.
+//! The allowed dependencies of each package, checked by `cargo tree`.
 
 use std::collections::BTreeSet;
 
 use super::{Package, Report, Workspace, output};
 
-/// What may stand among the normal dependencies of a package, all the way down.
+/// The allowed normal dependencies of a package, transitive ones included.
 #[derive(Debug)]
 struct Rule {
     package: &'static str,
-    /// The members of this workspace that it may know.
+    /// Its allowed dependencies among the members of this workspace.
     members: &'static [&'static str],
     others: Others,
 }
 
-/// The packages from outside that it may know.
+/// Its allowed dependencies from outside.
 #[derive(Debug)]
 enum Others {
     Only(&'static [&'static str]),
@@ -60,7 +60,7 @@ const RULES: &[Rule] = &[
             "async-trait",
             "bytes",
             "futures-core",
-            // What async-trait brings.
+            // Dependencies of async-trait.
             "proc-macro2",
             "quote",
             "syn",
@@ -116,7 +116,7 @@ pub(super) fn check(workspace: &Workspace, report: &mut Report) -> Result<(), St
             1,
             || {
                 format!(
-                    "nothing says whom {} may know: add a rule to xtask/src/tidy/deps.rs",
+                    "no rule for the dependencies of {}: add one to xtask/src/tidy/deps.rs",
                     package.name
                 )
             },
@@ -152,8 +152,8 @@ impl Rule {
     }
 }
 
-/// `cargo tree` rather than `cargo metadata`: it resolves the features of this package alone, and does not let another
-/// member's switch on what this one never asked for.
+/// `cargo tree` rather than `cargo metadata`: it resolves the features of this package alone, so that another member's
+/// features cannot add dependencies.
 fn tree(workspace: &Workspace, package: &Package) -> Result<String, String> {
     output(crate::cargo().current_dir(&workspace.root).args([
         "tree",

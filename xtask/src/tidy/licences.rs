@@ -1,4 +1,4 @@
-//! The licences of everything that is built with us, from `cargo metadata`.
+//! The licences of all dependencies, from `cargo metadata`.
 
 use super::{Report, Workspace};
 

@@ -40,7 +40,7 @@ pub(super) fn check(workspace: &Workspace, report: &mut Report) {
     }
 }
 
-/// The kit's own idea of where a clause stands.
+/// The kit's own link to each clause.
 fn places_of_clauses(workspace: &Workspace, report: &mut Report) {
     const KIT: &str = "conformance/src/specification.rs";
     let Some(kit) = workspace.file(KIT) else {
@@ -87,7 +87,7 @@ fn links(page: &File) -> Vec<Link> {
     links
 }
 
-/// Why a link is wrong, if it is. Links to elsewhere are not followed, and paths of Rust items are rustdoc's business.
+/// Why a link is wrong, if it is. External links are not followed, and rustdoc checks paths of Rust items.
 fn wrong(workspace: &Workspace, page: &File, target: &str) -> Option<String> {
     if target.contains("://") || target.starts_with("mailto:") || target.contains("::") {
         return None;
@@ -125,7 +125,7 @@ fn resolve(from: &str, path: &str) -> Option<String> {
     Some(to.to_string_lossy().into_owned())
 }
 
-/// The anchors that GitHub and mdBook make of headings.
+/// The anchors that GitHub and mdBook generate for headings.
 fn headings(page: &File) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     let mut text: Option<String> = None;

@@ -1,8 +1,8 @@
-//! What every file, manifest and crate must have, and what none may.
+//! Requirements and prohibitions for every file, manifest and crate.
 
 use super::{File, Package, Report, Workspace};
 
-/// Members that cannot take the workspace's lints, and why. They must deny unsafe code by themselves.
+/// Members that cannot use the workspace's lints, and why. They must deny unsafe code themselves.
 const OWN_LINTS: &[(&str, &str)] = &[(
     "xtask-bench",
     "counts allocations with a GlobalAlloc, an unsafe trait, in one module",
@@ -30,7 +30,7 @@ fn trailing_space(file: &File, report: &mut Report) {
     for (number, line) in file.lines() {
         if line.ends_with(char::is_whitespace) {
             clean = false;
-            report.check(false, &file.path, number, || "trailing white space".into());
+            report.check(false, &file.path, number, || "trailing whitespace".into());
         }
     }
     if clean {
@@ -40,7 +40,7 @@ fn trailing_space(file: &File, report: &mut Report) {
 
 fn opening(file: &File, report: &mut Report) {
     report.check(file.text.starts_with("//!"), &file.path, 1, || {
-        "the first line must say what the file is for, with `//!`".into()
+        "the first line must state the purpose of the file, with `//!`".into()
     });
 }
 

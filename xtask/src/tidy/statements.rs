@@ -1,4 +1,4 @@
-//! What each clause says, in a line each: a table of the kit, taken from the specification.
+//! The statement of each clause, one per line: a table of the kit, generated from the specification.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ pub(crate) fn write(root: &Path) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// The table equals what it is made of. A workspace without it has nothing to compare.
+/// Checks that the table matches its source. A workspace without it has nothing to compare.
 pub(super) fn check(workspace: &Workspace, report: &mut Report) {
     let Ok(found) = std::fs::read_to_string(workspace.root.join(TABLE)) else {
         return;
@@ -28,7 +28,7 @@ pub(super) fn check(workspace: &Workspace, report: &mut Report) {
     let line = pairs.take_while(|(found, expected)| found == expected);
     let line = line.count() + 1;
     report.check(found == expected, TABLE, line, || {
-        "not what docs/spec says: run `cargo xtask clauses`".into()
+        "differs from docs/spec: run `cargo xtask clauses`".into()
     });
 }
 

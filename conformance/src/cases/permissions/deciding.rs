@@ -23,7 +23,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/before-anything-else",
         clauses: &["PERM-9"],
         needs: SERVERS,
-        requirement: "What is denied at the call is its NotAllowedError, and nothing of it reaches the provider.",
+        requirement: "A denial at the call is its NotAllowedError, and nothing of the call reaches the provider.",
         run: |cx| Box::pin(before_anything_else(cx)),
         ..GUARDED
     },
@@ -31,7 +31,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/low-ports",
         clauses: &["PERM-7", "PERM-9"],
         needs: SERVERS,
-        requirement: "Listening below 1024 is denied to a privileged app, and a certified one may ask the system.",
+        requirement: "Listening below 1024 is denied to a privileged app; for a certified one the system decides.",
         run: |cx| Box::pin(low_ports(cx)),
         ..GUARDED
     },
@@ -55,7 +55,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/silent-policy",
         clauses: &["PERM-8"],
         needs: SERVERS,
-        requirement: "A policy that says nothing denies everything to everybody.",
+        requirement: "A policy without rules denies everything to everybody.",
         run: |cx| Box::pin(silent_policy(cx)),
         ..GUARDED
     },
@@ -71,7 +71,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/decided-anew",
         clauses: &["PERM-4", "PERM-2"],
         needs: SERVERS,
-        requirement: "Every call is decided by the grant as it is then, which never lifts an app above what it claims.",
+        requirement: "Every call is decided by the current grant, which never lifts an app above its claim.",
         run: |cx| Box::pin(decided_anew(cx)),
         ..GUARDED
     },
@@ -79,7 +79,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/server-address",
         clauses: &["PERM-19"],
         needs: SERVERS,
-        requirement: "A server that names no address is bound to 127.0.0.1; an address that is named is kept.",
+        requirement: "A server without an address is bound to 127.0.0.1; a given address is kept.",
         run: |cx| Box::pin(server_address(cx)),
         ..GUARDED
     },

@@ -7,7 +7,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/revoked-sockets",
         clauses: &["PERM-4", "PERM-9", "GATE-11"],
         needs: GATES,
-        requirement: "A revocation resets what an app has opened, and touches no other app's.",
+        requirement: "A revocation resets the app's sockets, and touches no other app's.",
         run: |cx| Box::pin(revoked_sockets(cx)),
         ..GUARDED
     },
@@ -15,7 +15,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/revoked-while-connecting",
         clauses: &["PERM-4", "PERM-9"],
         needs: GATES,
-        requirement: "A revocation ends an attempt that is under way.",
+        requirement: "A revocation ends an attempt under way.",
         run: |cx| Box::pin(revoked_while_connecting(cx)),
         ..GUARDED
     },
@@ -23,7 +23,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/revoked-flush",
         clauses: &["PERM-4", "GATE-12"],
         needs: GATES,
-        requirement: "A revocation ends the flush of a socket that the app has dropped.",
+        requirement: "A revocation ends the flush of a socket after the app has dropped it.",
         run: |cx| Box::pin(revoked_flush(cx)),
         ..GUARDED
     },
@@ -31,7 +31,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/revoked-lingering",
         clauses: &["PERM-4", "GATE-12"],
         needs: GATES,
-        requirement: "A revocation ends the lingering of a socket that has returned Close.",
+        requirement: "A revocation ends the lingering of a socket after its Close.",
         run: |cx| Box::pin(revoked_lingering(cx)),
         ..GUARDED
     },
@@ -39,7 +39,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/revoked-servers",
         clauses: &["PERM-4", "PERM-6", "GATE-14"],
         needs: SERVERS,
-        requirement: "A revocation ends servers, what they have accepted, and what waits in their backlog.",
+        requirement: "A revocation ends servers, their accepted sockets, and the connections in their backlog.",
         run: |cx| Box::pin(revoked_servers(cx)),
         ..GUARDED
     },
@@ -47,7 +47,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/lowered",
         clauses: &["PERM-4", "PERM-2"],
         needs: SERVERS,
-        requirement: "A lowered grant ends what is denied at the lower level, and nothing else.",
+        requirement: "A lowered grant ends whatever is denied at the lower level, and nothing else.",
         run: |cx| Box::pin(lowered(cx)),
         ..GUARDED
     },
@@ -55,7 +55,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/revoked-while-opening",
         clauses: &["PERM-4"],
         needs: GATES,
-        requirement: "Whatever was opened while another thread revoked has ended when the app looks.",
+        requirement: "Every socket opened during a revocation by another thread has ended when the app looks.",
         run: |cx| Box::pin(revoked_while_opening(cx)),
         ..GUARDED
     },
@@ -63,7 +63,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/revoked-under-way",
         clauses: &["PERM-4"],
         needs: SERVERS,
-        requirement: "What was being opened, bound or accepted while the grant went is refused, or ends.",
+        requirement: "An open, bind or accept under way during a revocation is refused, or ends.",
         run: |cx| Box::pin(revoked_under_way(cx)),
         ..GUARDED
     },
@@ -71,7 +71,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/granted-again",
         clauses: &["PERM-23", "PERM-4"],
         needs: SERVERS,
-        requirement: "What was under way when a grant went ends, although the grant is back before it is over.",
+        requirement: "A call under way at a revocation ends, even if the grant returns before the call is over.",
         run: |cx| Box::pin(granted_again(cx)),
         ..GUARDED
     },

@@ -11,7 +11,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/gates-of-the-app",
         clauses: &["PERM-16"],
         needs: SERVERS,
-        requirement: "Gates of the app are not asked, and are given no control.",
+        requirement: "The app's gates are not asked, and receive no control.",
         run: |cx| Box::pin(gates_of_the_app(cx)),
         ..GUARDED
     },
@@ -19,7 +19,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/absolute-names",
         clauses: &["NAME-8", "NAME-7", "IF-8"],
         needs: &[Capability::Gates, Capability::Names, Capability::Resolver],
-        requirement: "A name that an app opens is looked up as an absolute one, and host echoes what was given.",
+        requirement: "An app's host name is looked up as an absolute one, and host echoes the given name.",
         run: |cx| Box::pin(absolute_names(cx)),
         ..GUARDED
     },
@@ -27,7 +27,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/resolver-of-the-app",
         clauses: &["PERM-16"],
         needs: GATES,
-        requirement: "A resolver of the app is NotSupportedError, and the guard does not declare them.",
+        requirement: "A resolver from the app is NotSupportedError, and the guard does not declare resolvers.",
         run: |cx| Box::pin(resolver_of_the_app(cx)),
         ..GUARDED
     },
@@ -35,7 +35,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/guards-around-guards",
         clauses: &["PERM-17"],
         needs: SERVERS,
-        requirement: "Of two guards both decide about calls and about automatic ports.",
+        requirement: "With two guards both decide, about calls and about automatic ports.",
         run: |cx| Box::pin(guards_around_guards(cx)),
         ..GUARDED
     },
@@ -43,7 +43,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/revoked-by-either",
         clauses: &["PERM-17", "PERM-4"],
         needs: SERVERS,
-        requirement: "Of two guards either ends what is live.",
+        requirement: "With two guards either can end live sockets and servers.",
         run: |cx| Box::pin(revoked_by_either(cx)),
         ..GUARDED
     },
@@ -59,7 +59,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/gates-left-out",
         clauses: &["PERM-21"],
         needs: SERVERS,
-        requirement: "What was made without the guard's gate is ended, and refused.",
+        requirement: "A socket or server made without the guard's gate is ended, and refused.",
         run: |cx| Box::pin(gates_left_out(cx)),
         ..GUARDED
     },

@@ -8,7 +8,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/one-message",
         clauses: &["PERM-14", "PERM-7", "PERM-9"],
         needs: SERVERS,
-        requirement: "Every denial is the same to the app, whatever was denied and why.",
+        requirement: "Every denial looks the same to the app, whatever was denied and why.",
         run: |cx| Box::pin(one_message(cx)),
         ..GUARDED
     },
@@ -16,7 +16,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/failures",
         clauses: &["PERM-22", "PERM-14"],
         needs: SERVERS,
-        requirement: "Of a failure an app is told the name and what it gave itself, and no word of those below its guard.",
+        requirement: "About a failure an app learns the error's name and its own request, and nothing from below its guard.",
         run: |cx| Box::pin(failures(cx)),
         ..GUARDED
     },
@@ -24,7 +24,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "permissions/own-errors",
         clauses: &["PERM-22", "GATE-13"],
         needs: GATES,
-        requirement: "An error by which an app ends its socket comes back to it as it was given.",
+        requirement: "An error with which an app ends its socket comes back unchanged.",
         run: |cx| Box::pin(own_errors(cx)),
         ..GUARDED
     },

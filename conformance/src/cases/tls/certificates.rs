@@ -29,7 +29,7 @@ macro_rules! refused {
                 clauses: &["TLS-28"],
                 level: Level::Should,
                 needs: SECURE,
-                requirement: "A server may show a certificate that is trusted itself, an authority's by what it says.",
+                requirement: "A server may present a certificate that is trusted itself, even one that says it is an authority's.",
                 run: |cx| Box::pin(trusted_itself(cx)),
                 ..Case::MUST
             },
@@ -37,7 +37,7 @@ macro_rules! refused {
                 id: "certificates/by-no-authority",
                 clauses: &["TLS-29"],
                 needs: SECURE,
-                requirement: "A certificate that is trusted and says that it is no authority vouches for no other.",
+                requirement: "A trusted certificate that says it is no authority vouches for no other.",
                 run: |cx| {
                     let name = ErrorName::SecurityUntrustedCertificateIssuer;
                     Box::pin(refused(cx, Certificate::ByNoAuthority, By::Address, name))
@@ -49,7 +49,7 @@ macro_rules! refused {
                 clauses: &["TLS-24"],
                 level: Level::Should,
                 needs: SECURE,
-                requirement: "A server whose certificate is refused is told so by an alert.",
+                requirement: "An alert tells a server that its certificate was refused.",
                 run: |cx| Box::pin(refusals_are_told(cx)),
                 ..Case::MUST
             },
@@ -57,7 +57,7 @@ macro_rules! refused {
                 id: "certificates/demanded-of-us",
                 clauses: &["TLS-26", "TLS-3", "ERR-5"],
                 needs: SECURE,
-                requirement: "A server that demands a certificate is SecurityNoCertificateError: there is none to show.",
+                requirement: "A server that demands a client certificate is SecurityNoCertificateError: there is none to present.",
                 run: |cx| Box::pin(demanded_of_us(cx)),
                 ..Case::MUST
             },
@@ -65,7 +65,7 @@ macro_rules! refused {
                 id: "certificates/refused-of-ours",
                 clauses: &["TLS-26", "ERR-5", "ERR-6"],
                 needs: SECURE,
-                requirement: "An alert that refuses a certificate is about ours, and SecurityError.",
+                requirement: "A received alert about a certificate refers to ours, and is SecurityError.",
                 run: |cx| Box::pin(refused_of_ours(cx)),
                 ..Case::MUST
             },

@@ -7,7 +7,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/goodbye",
         clauses: &["CL-12", "CL-14", "CL-6"],
         needs: SECURE,
-        requirement: "close flushes, then says close_notify, then ends output.",
+        requirement: "close flushes, then sends close_notify, then ends output.",
         run: |cx| Box::pin(goodbye(cx)),
         ..Case::MUST
     },
@@ -15,7 +15,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/close-with-output-queued",
         clauses: &["CL-12", "CL-1", "ROW-13", "ST-11"],
         needs: SECURE,
-        requirement: "A close under TLS waits for a slow reader, and its goodbye comes after everything.",
+        requirement: "A close under TLS waits for a slow reader, and sends close_notify after everything else.",
         run: |cx| Box::pin(close_with_output_queued(cx)),
         ..Case::MUST
     },
@@ -23,7 +23,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/drop-flushes",
         clauses: &["ACT-5", "CL-12"],
         needs: SECURE,
-        requirement: "What was sent before the last handle is dropped leaves, and a goodbye after it.",
+        requirement: "Bytes sent before the last handle is dropped leave, followed by close_notify.",
         run: |cx| Box::pin(drop_flushes(cx)),
         ..Case::MUST
     },
@@ -31,7 +31,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/goodbye-of-the-peer",
         clauses: &["CL-5", "CL-6", "ROW-15"],
         needs: SECURE,
-        requirement: "A close_notify and an end are a clean Close, after all data; the own side says goodbye too.",
+        requirement: "A close_notify and an end are a clean Close, after all data; our side sends close_notify too.",
         run: |cx| Box::pin(goodbye_of_the_peer(cx)),
         ..Case::MUST
     },
@@ -47,7 +47,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/close-after-the-peer-is-gone",
         clauses: &["CL-12", "CL-9"],
         needs: SECURE,
-        requirement: "A close whose goodbye meets a peer that has said its own and is gone is clean, read or not.",
+        requirement: "A close is clean even if its close_notify finds the peer gone after the peer's own, read or not.",
         run: |cx| Box::pin(close_after_the_peer_is_gone(cx)),
         ..Case::MUST
     },
@@ -55,7 +55,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/goodbye-and-reset",
         clauses: &["CL-19", "CL-6"],
         needs: SECURE,
-        requirement: "A close_notify with a reset behind it is a clean end, after all data.",
+        requirement: "A close_notify followed by a reset is a clean end, after all data.",
         run: |cx| Box::pin(goodbye_and_reset(cx)),
         ..Case::MUST
     },
@@ -71,7 +71,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/truncated-in-a-record",
         clauses: &["CL-12"],
         needs: SECURE,
-        requirement: "An end in the middle of a record is Close with clean false after all whole records.",
+        requirement: "An end in the middle of a record is Close with clean false, after all complete records.",
         run: |cx| Box::pin(truncated_in_a_record(cx)),
         ..Case::MUST
     },
@@ -79,7 +79,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/end-of-the-peer-with-output-queued",
         clauses: &["CL-8", "ROW-16"],
         needs: SECURE,
-        requirement: "A socket whose peer has ended goes on until its output has left.",
+        requirement: "After its peer's end a socket continues until its output has left.",
         run: |cx| Box::pin(end_of_the_peer_with_output_queued(cx)),
         ..Case::MUST
     },
@@ -87,7 +87,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/reset",
         clauses: &["ERR-4", "CL-9"],
         needs: SECURE,
-        requirement: "A reset under TLS is NetworkError, and no failure of TLS.",
+        requirement: "A reset under TLS is NetworkError, not a TLS failure.",
         run: |cx| Box::pin(reset(cx)),
         ..Case::MUST
     },
@@ -95,7 +95,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/abort",
         clauses: &["CL-4", "CL-18"],
         needs: SECURE,
-        requirement: "abort drops what is held under TLS: a clean end without an error, a reset with one.",
+        requirement: "Under TLS abort drops held bytes: without an error it ends cleanly, with one it resets.",
         run: |cx| Box::pin(abort(cx)),
         ..Case::MUST
     },
@@ -103,7 +103,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/linger",
         clauses: &["CL-16", "CL-15"],
         needs: &[Capability::Secure, Capability::Linger],
-        requirement: "A flush inside TLS that makes no progress ends when linger is over.",
+        requirement: "A flush inside TLS without progress ends when linger expires.",
         run: |cx| Box::pin(linger(cx)),
         ..Case::MUST
     },

@@ -1,4 +1,4 @@
-//! Connections that are cut, at places spread over handshake and stream: the right events, and nothing in clear.
+//! Connections that are cut, at places spread over handshake and stream: the right events, and nothing in the clear.
 
 use super::prelude::*;
 use crate::socket::text;
@@ -31,7 +31,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "cuts/upgrade-by-fin",
         clauses: &["TLS-15", "TLS-13", "CL-12", "CL-6", "TLS-7"],
         needs: UPGRADE,
-        requirement: "Wherever the peer's stream ends in an upgrade or after it, what waited never leaves in clear.",
+        requirement: "Wherever the peer's stream ends, during an upgrade or after it, waiting bytes never leave in the clear.",
         deadline: LONG,
         run: |cx| Box::pin(cuts(cx, true, CutBy::Fin)),
         ..Case::MUST
@@ -40,7 +40,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "cuts/upgrade-by-reset",
         clauses: &["ERR-4", "TLS-13", "TLS-7", "ST-7"],
         needs: UPGRADE,
-        requirement: "Wherever the connection is reset in an upgrade or after it, what waited never leaves in clear.",
+        requirement: "Wherever the connection is reset, during an upgrade or after it, waiting bytes never leave in the clear.",
         deadline: LONG,
         run: |cx| Box::pin(cuts(cx, true, CutBy::Reset)),
         ..Case::MUST
@@ -144,7 +144,7 @@ async fn judge(cx: &Cx, a: &Socket, peer: &Partner, upgrade: bool, by: CutBy) ->
         peer.ends(End::Fin).await?;
     }
     let clear = if upgrade { CLEAR } else { 0 };
-    cx.check("what came in clear", peer.tls().clear, clear)?;
+    cx.check("what came in the clear", peer.tls().clear, clear)?;
     let sent = a.sent();
     not_in_clear(cx, peer, sent.get(clear..).unwrap_or_default())
 }

@@ -27,7 +27,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/reset-in-the-handshake",
         clauses: &["ERR-2", "ERR-8"],
         needs: SECURE,
-        requirement: "A reset during the handshake is a failure of the network, and there is no Open.",
+        requirement: "A reset during the handshake is a network failure, and there is no Open.",
         run: |cx| Box::pin(reset_in_the_handshake(cx)),
         ..Case::MUST
     },
@@ -51,7 +51,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/old-versions",
         clauses: &["TLS-16", "ERR-5", "ERR-7"],
         needs: SECURE,
-        requirement: "A server of an older version, by its alert or its answer, is SecurityUnsupportedTLSVersionError.",
+        requirement: "A server of an older version, known by its alert or its answer, is SecurityUnsupportedTLSVersionError.",
         run: |cx| Box::pin(old_versions(cx)),
         ..Case::MUST
     },
@@ -59,7 +59,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/forged-record",
         clauses: &["TLS-21", "ERR-5"],
         needs: SECURE,
-        requirement: "Data that came before a broken record is returned, and then SecurityError.",
+        requirement: "Data before a broken record is returned, then SecurityError.",
         run: |cx| Box::pin(forged_record(cx)),
         ..Case::MUST
     },
@@ -75,7 +75,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/stalls-after-a-refused-address",
         clauses: &["OPT-3"],
         needs: NAMED,
-        requirement: "connect_timeout bounds the handshake also when the first address had refused.",
+        requirement: "connect_timeout bounds the handshake even after a refused first address.",
         run: |cx| Box::pin(stalls_after_a_refused_address(cx)),
         ..Case::MUST
     },
@@ -83,7 +83,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/given-up-in-the-handshake",
         clauses: &["CL-3", "TLS-14", "ROW-5"],
         needs: SECURE,
-        requirement: "close and abort(None) during the handshake of an open give it up: only Close, and clean.",
+        requirement: "close and abort(None) during the handshake of an open give it up: a clean Close is the only event.",
         run: |cx| Box::pin(given_up_in_the_handshake(cx)),
         ..Case::MUST
     },
@@ -91,7 +91,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/dropped-in-the-handshake",
         clauses: &["ACT-5", "ACT-6", "LIFE-8"],
         needs: SECURE,
-        requirement: "A socket that is dropped during the handshake of an open leaves nothing behind.",
+        requirement: "A socket dropped during the handshake of an open leaves nothing behind.",
         run: |cx| Box::pin(dropped_in_the_handshake(cx)),
         ..Case::MUST
     },

@@ -120,13 +120,13 @@ mod prelude {
         let found = seen
             .windows(PART)
             .any(|it| begins[pair(it)] && parts.contains(it));
-        cx.check_that("nothing secret is in clear", !found)
+        cx.check_that("nothing secret is in the clear", !found)
     }
 
     /// How many bytes wait for an upgrade that fails: enough to arm a drain.
     pub(super) const SECRET: usize = 70_000;
 
-    /// Nothing of what was sent behind the upgrade came in clear.
+    /// Nothing of what was sent behind the upgrade came in the clear.
     pub(super) fn kept(cx: &Cx, a: &Socket, peer: &Partner) -> Outcome {
         let sent = a.sent();
         not_in_clear(cx, peer, &sent[sent.len() - SECRET..])?;

@@ -10,7 +10,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/exchange",
         clauses: &["TLS-1", "TLS-22", "TX-11"],
         needs: SECURE,
-        requirement: "With use_secure_transport everything goes inside TLS, in either version, from the first byte.",
+        requirement: "With use_secure_transport everything travels inside TLS, in either version, from the first byte.",
         run: |cx| Box::pin(exchange(cx)),
         ..Case::MUST
     },
@@ -18,7 +18,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/open-after-the-handshake",
         clauses: &["TLS-2", "ROW-2", "IF-12", "IF-17", "TX-2"],
         needs: SECURE,
-        requirement: "Open is returned when the handshake has succeeded, and not when TCP is connected.",
+        requirement: "Open is returned after the handshake succeeds, not when TCP connects.",
         run: |cx| Box::pin(open_after_the_handshake(cx)),
         ..Case::MUST
     },
@@ -34,7 +34,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/name-is-sent",
         clauses: &["TLS-3", "NAME-1"],
         needs: NAMED,
-        requirement: "The certificate is compared with the host in its canonical form, which is sent as SNI.",
+        requirement: "The certificate is checked for the host in its canonical form, which is sent as SNI.",
         run: |cx| Box::pin(name_is_sent(cx)),
         ..Case::MUST
     },
@@ -42,7 +42,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/address-is-not-sent",
         clauses: &["TLS-17", "TLS-3"],
         needs: SECURE,
-        requirement: "An address is compared with the certificate's IP names, and not sent as SNI.",
+        requirement: "The certificate's IP names are checked for an address, which is not sent as SNI.",
         run: |cx| Box::pin(address_is_not_sent(cx)),
         ..Case::MUST
     },
@@ -50,7 +50,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/impossible-names",
         clauses: &["TLS-19", "ERR-11"],
         needs: NAMED,
-        requirement: "A name that no certificate can be for is InvalidAccessError at the call, and nobody is asked.",
+        requirement: "A name that no certificate can have is InvalidAccessError at the call, and no gate is asked.",
         run: |cx| Box::pin(impossible_names(cx)),
         ..Case::MUST
     },
@@ -66,7 +66,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/security",
         clauses: &["TLS-18", "IF-17"],
         needs: SECURE,
-        requirement: "security tells the version and the server's certificates as it sent them.",
+        requirement: "security returns the version, and the server's certificates as sent.",
         run: |cx| Box::pin(security(cx)),
         ..Case::MUST
     },
@@ -74,7 +74,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/alpn-agreed",
         clauses: &["TLS-18", "OPT-6"],
         needs: ALPN,
-        requirement: "The protocols of alpn are offered in their order, and security tells what was agreed.",
+        requirement: "The protocols of alpn are offered in order, and security returns the one agreed on.",
         run: |cx| Box::pin(alpn_agreed(cx)),
         ..Case::MUST
     },
@@ -90,7 +90,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/alpn-refused",
         clauses: &["TLS-18"],
         needs: ALPN,
-        requirement: "A server that refuses every protocol that is offered is SecurityError.",
+        requirement: "A server that refuses every offered protocol is SecurityError.",
         run: |cx| Box::pin(alpn_refused(cx)),
         ..Case::MUST
     },
@@ -98,7 +98,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/no-early-data",
         clauses: &["TLS-22"],
         needs: SECURE,
-        requirement: "No application data is sent before the handshake is complete, not even to a server that has taken us before.",
+        requirement: "No application data is sent before the handshake is complete, not even to a server that knows our session.",
         run: |cx| Box::pin(no_early_data(cx)),
         ..Case::MUST
     },
@@ -106,7 +106,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/upgrade-of-a-secure-socket",
         clauses: &["TLS-5", "ROW-20"],
         needs: &[Capability::Secure, Capability::Upgrade],
-        requirement: "upgrade_to_secure on a socket that is secure from the start does nothing.",
+        requirement: "upgrade_to_secure on a socket opened with TLS does nothing.",
         run: |cx| Box::pin(upgrade_of_a_secure_socket(cx)),
         ..Case::MUST
     },
@@ -135,7 +135,7 @@ async fn exchange(cx: Cx) -> Outcome {
         a.close();
         a.expect("close clean").await?;
         peer.gets(&a.sent(), End::Fin).await?;
-        cx.check("what came in clear", peer.tls().clear, 0)?;
+        cx.check("what came in the clear", peer.tls().clear, 0)?;
         cx.check("version", peer.tls().version, Some(version))?;
         not_in_clear(&cx, &peer, &a.sent())?;
     }

@@ -10,7 +10,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/megabytes-in",
         clauses: &["ST-12", "RX-5", "CL-6"],
         needs: SECURE,
-        requirement: "Megabytes that come inside TLS are delivered whole and in order.",
+        requirement: "Megabytes received inside TLS are delivered complete and in order.",
         run: |cx| Box::pin(megabytes_in(cx)),
         ..Case::MUST
     },
@@ -18,7 +18,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/megabytes-out",
         clauses: &["TX-1", "TX-10", "CL-12"],
         needs: SECURE,
-        requirement: "Megabytes that are sent inside TLS arrive whole and in order.",
+        requirement: "Megabytes sent inside TLS arrive complete and in order.",
         run: |cx| Box::pin(megabytes_out(cx)),
         ..Case::MUST
     },
@@ -26,7 +26,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/megabytes-both-ways",
         clauses: &["ST-12", "TX-10"],
         needs: SECURE,
-        requirement: "Both directions of a stream inside TLS move at once.",
+        requirement: "Inside TLS both directions move at once.",
         run: |cx| Box::pin(megabytes_both_ways(cx)),
         ..Case::MUST
     },
@@ -34,7 +34,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/the-mark",
         clauses: &["TX-4", "TX-5", "TX-6", "TX-7", "TX-11", "TURN-2", "TURN-4"],
         needs: SECURE,
-        requirement: "The mark, buffered_amount and Drain are about plaintext, and the same as in clear.",
+        requirement: "The mark, buffered_amount and Drain count plaintext, exactly as in the clear.",
         run: |cx| Box::pin(the_mark(cx)),
         ..Case::MUST
     },
@@ -42,7 +42,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/held-while-the-peer-does-not-read",
         clauses: &["TX-6", "TX-11", "TURN-3"],
         needs: SECURE,
-        requirement: "Plaintext is held until it is with the kernel; no Drain comes before all of it is.",
+        requirement: "Plaintext is held until the kernel has it; no Drain comes before the kernel has all of it.",
         run: |cx| Box::pin(held_while_the_peer_does_not_read(cx)),
         ..Case::MUST
     },
@@ -50,7 +50,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/suspended",
         clauses: &["RX-7", "RX-10", "RX-12", "TLS-11"],
         needs: SUSPEND,
-        requirement: "A suspended socket shakes hands, opens and sends; only data is held back.",
+        requirement: "A suspended socket completes the handshake, opens and sends; only data is held back.",
         run: |cx| Box::pin(suspended(cx)),
         ..Case::MUST
     },
@@ -66,7 +66,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/end-waits-for-resume",
         clauses: &["RX-12", "CL-12"],
         needs: SUSPEND,
-        requirement: "An end that came while suspended, with a goodbye or without, waits for resume.",
+        requirement: "An end that arrived while suspended, with close_notify or without, waits for resume.",
         run: |cx| Box::pin(end_waits_for_resume(cx)),
         ..Case::MUST
     },
@@ -74,7 +74,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/small-records",
         clauses: &["ST-12", "RX-5"],
         needs: SECURE,
-        requirement: "A stream in records of one byte, and in segments of one byte, arrives whole.",
+        requirement: "A stream in one-byte records, and in one-byte segments, arrives complete.",
         run: |cx| Box::pin(small_records(cx)),
         ..Case::MUST
     },
@@ -82,7 +82,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/keys-are-changed",
         clauses: &["ST-12", "TX-10"],
         needs: SECURE,
-        requirement: "A peer that changes the keys of TLS 1.3 in the middle of the stream changes nothing else.",
+        requirement: "A TLS 1.3 key update by the peer in mid-stream changes nothing else.",
         run: |cx| Box::pin(keys_are_changed(cx)),
         ..Case::MUST
     },
@@ -90,7 +90,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/meters",
         clauses: &["ACC-1", "ACC-2", "ACC-4"],
         needs: GATES,
-        requirement: "Meters are told of plaintext: no byte of a handshake, a record or a goodbye counts.",
+        requirement: "Meters count plaintext: no byte of a handshake, of record overhead or of close_notify.",
         run: |cx| Box::pin(meters(cx)),
         ..Case::MUST
     },
@@ -106,7 +106,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "tls/revoked-in-the-handshake",
         clauses: &["TLS-14", "ACC-4"],
         needs: GATES,
-        requirement: "Control::abort during a handshake ends it with the error that was given.",
+        requirement: "Control::abort during a handshake ends it with the given error.",
         run: |cx| Box::pin(revoked_in_the_handshake(cx)),
         ..Case::MUST
     },

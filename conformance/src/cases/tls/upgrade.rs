@@ -9,7 +9,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/exchange",
         clauses: &["TLS-1", "TLS-6", "TLS-7", "ROW-19", "IF-12", "IF-17"],
         needs: UPGRADE,
-        requirement: "After upgrade_to_secure everything goes inside TLS, in either version; no event tells of it.",
+        requirement: "After upgrade_to_secure everything travels inside TLS, in either version; no event reports it.",
         run: |cx| Box::pin(exchange(cx)),
         ..Case::MUST
     },
@@ -17,7 +17,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/returns-at-once",
         clauses: &["TLS-6", "IF-12", "IF-17", "EVT-7"],
         needs: UPGRADE,
-        requirement: "upgrade_to_secure returns without waiting; ssl is true from then on, security tells of the handshake.",
+        requirement: "upgrade_to_secure returns without waiting; ssl is true from then on, and security shows the handshake.",
         run: |cx| Box::pin(returns_at_once(cx)),
         ..Case::MUST
     },
@@ -25,7 +25,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/unpolled",
         clauses: &["TLS-11", "ACT-2", "ACT-1"],
         needs: UPGRADE,
-        requirement: "An upgrade, and what was sent after it, proceed although nobody polls.",
+        requirement: "An upgrade, and the bytes sent after it, proceed although nobody polls.",
         run: |cx| Box::pin(unpolled(cx)),
         ..Case::MUST
     },
@@ -57,7 +57,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/accepted",
         clauses: &["TLS-12", "ERR-11", "IF-12"],
         needs: &[Capability::Upgrade, Capability::Listen],
-        requirement: "upgrade_to_secure on an accepted socket is NotSupportedError, and it goes on in clear.",
+        requirement: "upgrade_to_secure on an accepted socket is NotSupportedError, and the connection continues in the clear.",
         run: |cx| Box::pin(accepted(cx)),
         ..Case::MUST
     },
@@ -65,7 +65,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/impossible-names",
         clauses: &["TLS-19", "ERR-11"],
         needs: &[Capability::Upgrade, Capability::Names, Capability::Resolver],
-        requirement: "upgrade_to_secure with a host that no certificate can be for is InvalidAccessError and changes nothing.",
+        requirement: "upgrade_to_secure with a host that no certificate can have is InvalidAccessError, and changes nothing.",
         run: |cx| Box::pin(impossible_names(cx)),
         ..Case::MUST
     },
@@ -73,7 +73,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/name-is-sent",
         clauses: &["TLS-3", "NAME-1"],
         needs: &[Capability::Upgrade, Capability::Names, Capability::Resolver],
-        requirement: "An upgrade is for the host of the request, which is sent as SNI.",
+        requirement: "An upgrade is for the request's host, which is sent as SNI.",
         run: |cx| Box::pin(name_is_sent(cx)),
         ..Case::MUST
     },
@@ -89,7 +89,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/ends",
         clauses: &["CL-6", "CL-12"],
         needs: UPGRADE,
-        requirement: "After an upgrade an end with close_notify is clean, and one without is not.",
+        requirement: "After an upgrade an end with close_notify is clean, one without is not.",
         run: |cx| Box::pin(ends(cx)),
         ..Case::MUST
     },
@@ -126,7 +126,7 @@ async fn exchange(cx: Cx) -> Outcome {
         a.close();
         a.expect("close clean").await?;
         peer.gets(&a.sent(), End::Fin).await?;
-        cx.check("what came in clear", peer.tls().clear, 7)?;
+        cx.check("what came in the clear", peer.tls().clear, 7)?;
         cx.check("a goodbye", peer.tls().close_notify, true)?;
         not_in_clear(&cx, &peer, &a.sent()[7..])?;
     }
@@ -163,7 +163,7 @@ async fn unpolled(cx: Cx) -> Outcome {
     a.upgrade()?;
     a.sends(5000, true)?;
     peer.begins(&a.sent()).await?;
-    cx.check("what came in clear", peer.tls().clear, 10)
+    cx.check("what came in the clear", peer.tls().clear, 10)
 }
 
 async fn suspended(cx: Cx) -> Outcome {
@@ -207,7 +207,7 @@ async fn twice(cx: Cx) -> Outcome {
     a.sends(5, true)?;
     a.expect("data 5").await?;
     a.check_received(&a.sent())?;
-    cx.check("what came in clear", peer.tls().clear, 0)
+    cx.check("what came in the clear", peer.tls().clear, 0)
 }
 
 async fn other_states(cx: Cx) -> Outcome {

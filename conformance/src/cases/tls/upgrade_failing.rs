@@ -1,4 +1,4 @@
-//! Upgrades that fail, or are given up: what waited for them never leaves in clear.
+//! Upgrades that fail, or are given up: what waited for them never leaves in the clear.
 
 use super::prelude::*;
 
@@ -9,7 +9,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/refused-certificate",
         clauses: &["TLS-13", "TLS-14", "ROW-18", "TLS-6", "TX-25"],
         needs: UPGRADE,
-        requirement: "An upgrade that fails is Error and Close; what waited for it is dropped.",
+        requirement: "A failed upgrade is Error and Close; the bytes that waited for it are dropped.",
         run: |cx| Box::pin(refused_certificate(cx)),
         ..Case::MUST
     },
@@ -17,7 +17,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/close-and-a-refused-certificate",
         clauses: &["CL-11", "TLS-13"],
         needs: UPGRADE,
-        requirement: "If the handshake fails after close, what waited for it is dropped, and the failure is returned.",
+        requirement: "If the handshake fails after close, the bytes that waited for it are dropped, and the failure is returned.",
         run: |cx| Box::pin(close_and_a_refused_certificate(cx)),
         ..Case::MUST
     },
@@ -25,7 +25,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/early-plaintext",
         clauses: &["TLS-10"],
         needs: UPGRADE,
-        requirement: "What came in clear before the upgrade and was not read is SecurityError, and never data.",
+        requirement: "Unread plaintext from before the upgrade is SecurityError, and never data.",
         run: |cx| Box::pin(early_plaintext(cx)),
         ..Case::MUST
     },
@@ -33,7 +33,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/early-plaintext-while-suspended",
         clauses: &["TLS-10", "RX-12"],
         needs: &[Capability::Upgrade, Capability::Suspend],
-        requirement: "What came in clear while suspended is SecurityError after an upgrade, and never data.",
+        requirement: "Plaintext that arrived while suspended is SecurityError after an upgrade, and never data.",
         run: |cx| Box::pin(early_plaintext_while_suspended(cx)),
         ..Case::MUST
     },
@@ -41,7 +41,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/early-plaintext-behind-output",
         clauses: &["TLS-10", "TLS-7"],
         needs: UPGRADE,
-        requirement: "What comes in clear while an upgrade waits for output is SecurityError, and never data.",
+        requirement: "Plaintext that arrives while an upgrade waits for output is SecurityError, and never data.",
         run: |cx| Box::pin(early_plaintext_behind_output(cx)),
         ..Case::MUST
     },
@@ -49,7 +49,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/plaintext-with-the-go-ahead",
         clauses: &["TLS-10"],
         needs: UPGRADE,
-        requirement: "What came in one segment with the go-ahead is returned with it, or is SecurityError after the upgrade.",
+        requirement: "Plaintext in one segment with the go-ahead is returned with it, or is SecurityError after the upgrade.",
         run: |cx| Box::pin(plaintext_with_the_go_ahead(cx)),
         ..Case::MUST
     },
@@ -57,7 +57,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/late-plaintext",
         clauses: &["TLS-10", "ERR-5"],
         needs: UPGRADE,
-        requirement: "What arrives in clear after the upgrade is SecurityError, and never data.",
+        requirement: "Plaintext that arrives after the upgrade is SecurityError, and never data.",
         run: |cx| Box::pin(late_plaintext(cx)),
         ..Case::MUST
     },
@@ -65,7 +65,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/early-tls",
         clauses: &["TLS-10"],
         needs: UPGRADE,
-        requirement: "A fatal alert that came before the upgrade and was not read is a failure of it, and never data.",
+        requirement: "An unread fatal alert from before the upgrade fails the upgrade, and is never data.",
         run: |cx| Box::pin(early_tls(cx)),
         ..Case::MUST
     },
@@ -81,7 +81,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/of-what-has-ended",
         clauses: &["TLS-15", "TLS-13", "ERR-4"],
         needs: UPGRADE,
-        requirement: "An upgrade of a connection that has ended, which nobody was told yet, fails and leaks nothing.",
+        requirement: "An upgrade of a connection whose end was not yet returned fails, and leaks nothing.",
         run: |cx| Box::pin(of_what_has_ended(cx)),
         ..Case::MUST
     },
@@ -89,7 +89,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/aborted",
         clauses: &["CL-4", "CL-18", "TLS-14", "TLS-7"],
         needs: UPGRADE,
-        requirement: "abort during an upgrade resets, and drops what waits for it; nothing of that leaves in clear.",
+        requirement: "abort during an upgrade resets, and drops the waiting bytes; none of them leaves in the clear.",
         run: |cx| Box::pin(aborted(cx)),
         ..Case::MUST
     },
@@ -97,13 +97,13 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/revoked",
         clauses: &["TLS-14", "ACC-1", "ACC-4"],
         needs: GATES,
-        requirement: "Control::abort during an upgrade ends it with the error that was given, and drops what waits.",
+        requirement: "Control::abort during an upgrade ends it with the given error, and drops the waiting bytes.",
         run: |cx| Box::pin(revoked(cx)),
         ..Case::MUST
     },
 ];
 
-/// Upgrades, with so many bytes in clear before and [`SECRET`] ones behind it.
+/// Upgrades, with so many bytes in the clear before and [`SECRET`] ones behind it.
 async fn upgraded(cx: &Cx, peer: &Partner, clear: usize) -> Result<Socket, Failure> {
     let a = cx.open(peer).await?;
     if clear > 0 {

@@ -1,4 +1,4 @@
-//! Upgrades: what leaves in clear, what inside TLS, and when.
+//! Upgrades: what leaves in the clear, what inside TLS, and when.
 
 use super::prelude::*;
 
@@ -9,7 +9,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/order",
         clauses: &["TLS-7", "TX-11", "TURN-2"],
         needs: UPGRADE,
-        requirement: "All bytes before the upgrade leave in clear, all after it inside TLS, in their order.",
+        requirement: "All bytes before the upgrade leave in the clear, all after it inside TLS, in order.",
         run: |cx| Box::pin(order(cx)),
         ..Case::MUST
     },
@@ -17,7 +17,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/order-with-output-stuck",
         clauses: &["TLS-7", "TX-11", "TX-13"],
         needs: UPGRADE,
-        requirement: "An upgrade behind output that is stuck waits for all of it.",
+        requirement: "An upgrade behind stuck output waits for all of it.",
         run: |cx| Box::pin(order_with_output_stuck(cx)),
         ..Case::MUST
     },
@@ -25,7 +25,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/in-a-later-task",
         clauses: &["TLS-7", "TLS-10"],
         needs: UPGRADE,
-        requirement: "An upgrade may come long after the go-ahead was returned, and from another thread.",
+        requirement: "An upgrade may start long after the go-ahead was returned, and from another thread.",
         run: |cx| Box::pin(in_a_later_task(cx)),
         ..Case::MUST
     },
@@ -33,7 +33,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/two-at-once",
         clauses: &["TLS-8", "TLS-7", "ACT-8"],
         needs: UPGRADE,
-        requirement: "The bytes of two sockets that are being upgraded never leave by each other.",
+        requirement: "During two upgrades at once, the bytes of one socket never leave by the other.",
         run: |cx| Box::pin(two_at_once(cx)),
         ..Case::MUST
     },
@@ -41,7 +41,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/drain-of-what-came-before",
         clauses: &["TLS-9", "TX-6"],
         needs: UPGRADE,
-        requirement: "A drain that was armed before the upgrade does not wait for the handshake.",
+        requirement: "A drain armed before the upgrade does not wait for the handshake.",
         run: |cx| Box::pin(drain_of_what_came_before(cx)),
         ..Case::MUST
     },
@@ -49,7 +49,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/drain-of-what-waits",
         clauses: &["TLS-9", "TX-6", "TX-11", "TX-13"],
         needs: UPGRADE,
-        requirement: "What waits behind the handshake is held: it counts, and no drain comes before it has left.",
+        requirement: "Bytes that wait for the handshake are held: they count, and no drain comes before they have left.",
         run: |cx| Box::pin(drain_of_what_waits(cx)),
         ..Case::MUST
     },
@@ -57,7 +57,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/close-right-behind",
         clauses: &["CL-11", "CL-12", "TLS-7"],
         needs: UPGRADE,
-        requirement: "close with an upgrade pending completes it, and flushes inside TLS what was sent after it.",
+        requirement: "close with a pending upgrade completes it, and flushes the bytes sent after it inside TLS.",
         run: |cx| Box::pin(close_right_behind(cx)),
         ..Case::MUST
     },
@@ -65,7 +65,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/drop-right-behind",
         clauses: &["CL-11", "ACT-5", "ACT-6"],
         needs: UPGRADE,
-        requirement: "A drop with an upgrade pending is a close: everything leaves, inside TLS.",
+        requirement: "A drop with a pending upgrade is a close: everything leaves, inside TLS.",
         run: |cx| Box::pin(drop_right_behind(cx)),
         ..Case::MUST
     },
@@ -73,7 +73,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/meters",
         clauses: &["ACC-1", "ACC-2", "ACC-4", "TLS-9"],
         needs: GATES,
-        requirement: "Meters are told what waits behind a handshake when it has left, and of plaintext only.",
+        requirement: "Meters count bytes that wait for a handshake when they have left, and count plaintext only.",
         run: |cx| Box::pin(meters(cx)),
         ..Case::MUST
     },
@@ -101,7 +101,7 @@ async fn order(cx: Cx) -> Outcome {
         a.close();
         a.expect("close clean").await?;
         peer.gets(&a.sent(), End::Fin).await?;
-        cx.check("what came in clear", peer.tls().clear, BEFORE)?;
+        cx.check("what came in the clear", peer.tls().clear, BEFORE)?;
         not_in_clear(&cx, &peer, &a.sent()[BEFORE..])?;
     }
     Ok(())
@@ -133,7 +133,7 @@ async fn order_with_output_stuck(cx: Cx) -> Outcome {
     a.close();
     a.expect("close clean").await?;
     peer.gets(&a.sent(), End::Fin).await?;
-    cx.check("what came in clear", peer.tls().clear, STUCK)?;
+    cx.check("what came in the clear", peer.tls().clear, STUCK)?;
     not_in_clear(&cx, &peer, &a.sent()[STUCK..])
 }
 
@@ -157,7 +157,7 @@ async fn in_a_later_task(cx: Cx) -> Outcome {
     });
     thread.join().await??;
     a.expect("data 990").await?;
-    cx.check("what came in clear", peer.tls().clear, 10)?;
+    cx.check("what came in the clear", peer.tls().clear, 10)?;
     not_in_clear(&cx, &peer, &secret)
 }
 
@@ -200,7 +200,7 @@ async fn two_at_once(cx: Cx) -> Outcome {
     a.expect("close clean").await?;
     first.gets(&a.sent(), End::Fin).await?;
     for (peer, sent) in [(&first, a.sent()), (&second, b.sent())] {
-        cx.check("what came in clear", peer.tls().clear, 10)?;
+        cx.check("what came in the clear", peer.tls().clear, 10)?;
         not_in_clear(&cx, peer, &sent[10..])?;
     }
     Ok(())
@@ -285,7 +285,7 @@ async fn close_right_behind(cx: Cx) -> Outcome {
         })
         .await?;
         peer.gets(&a.sent(), End::Fin).await?;
-        cx.check("what came in clear", peer.tls().clear, 10)?;
+        cx.check("what came in the clear", peer.tls().clear, 10)?;
         cx.check("a goodbye", peer.tls().close_notify, true)?;
     }
     Ok(())
@@ -310,7 +310,7 @@ async fn drop_right_behind(cx: Cx) -> Outcome {
     cx.fence().await?;
     cx.signal("shake hands");
     peer.gets(&sent, End::Fin).await?;
-    cx.check("what came in clear", peer.tls().clear, 10)?;
+    cx.check("what came in the clear", peer.tls().clear, 10)?;
     cx.check("a goodbye", peer.tls().close_notify, true)?;
     cx.within("idle", cx.provider().idle()).await
 }
@@ -320,7 +320,7 @@ async fn meters(cx: Cx) -> Outcome {
     let peer = cx.peer(Script::listen([
         Accept,
         Read(10),
-        Signal("in clear"),
+        Signal("in the clear"),
         Wait("shake hands"),
         Tls(server()),
         Read(AFTER),
@@ -335,7 +335,7 @@ async fn meters(cx: Cx) -> Outcome {
     a.sends(10, true)?;
     a.upgrade()?;
     a.sends(AFTER, false)?;
-    cx.signalled("in clear").await?;
+    cx.signalled("in the clear").await?;
     a.quiet().await?;
     let tally = watched.tally();
     let told = (tally.queued, tally.written, tally.read);

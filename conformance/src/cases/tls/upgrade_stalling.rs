@@ -17,7 +17,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/stalls-while-closing",
         clauses: &["TLS-27", "CL-11"],
         needs: TIMEOUT,
-        requirement: "connect_timeout bounds the handshake of an upgrade after close, too.",
+        requirement: "connect_timeout bounds the handshake of an upgrade after close as well.",
         run: |cx| Box::pin(stalls_while_closing(cx)),
         ..Case::MUST
     },
@@ -25,7 +25,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/stalls-after-a-drop",
         clauses: &["TLS-27", "ACT-6", "LIFE-8"],
         needs: TIMEOUT,
-        requirement: "An upgrade that stalls after the last handle was dropped leaves nothing behind.",
+        requirement: "An upgrade that stalls after the last handle is dropped leaves nothing behind.",
         run: |cx| Box::pin(stalls_after_a_drop(cx)),
         ..Case::MUST
     },
@@ -33,7 +33,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/linger",
         clauses: &["CL-16", "CL-11"],
         needs: &[Capability::Upgrade, Capability::Linger],
-        requirement: "linger bounds the handshake after close: NetworkTimeoutError if bytes wait for it, else Close alone.",
+        requirement: "linger bounds the handshake after close: NetworkTimeoutError if bytes wait for it, otherwise only Close.",
         run: |cx| Box::pin(linger(cx)),
         ..Case::MUST
     },
@@ -41,7 +41,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         id: "upgrade/time-begins-with-the-handshake",
         clauses: &["TLS-27"],
         needs: TIMEOUT,
-        requirement: "The time that output before the upgrade takes is none of the handshake's.",
+        requirement: "The time for output before the upgrade does not count as the handshake's.",
         run: |cx| Box::pin(time_begins_with_the_handshake(cx)),
         ..Case::MUST
     },

@@ -24,9 +24,9 @@ const SERVERS: &[Capability] = &[Capability::Gates, Capability::Listen];
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the-manifest-is-believed",
-        repeats: "Rights that an app writes into its own description.",
+        repeats: "Rights that an app grants itself in its own description.",
         clauses: &["PERM-2"],
-        what: "An app has the level that its manifest claims.",
+        what: "An app has the level claimed by its manifest.",
         caught_by: &["permissions/levels"],
         needs: SERVERS,
         guard: |subject, provider, app| {
@@ -40,9 +40,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-request-is-not-read",
-        repeats: "Levels that carry every permission with them, requested or not.",
+        repeats: "Levels that include every permission, requested or not.",
         clauses: &["PERM-3"],
-        what: "An app that does not request tcp-socket has it.",
+        what: "An app has tcp-socket without requesting it.",
         caught_by: &[
             "permissions/before-anything-else",
             "permissions/manifest",
@@ -60,9 +60,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "open-by-default",
-        repeats: "wasmtime before tcp and udp were off by default.",
+        repeats: "wasmtime, before TCP and UDP were off by default.",
         clauses: &["PERM-8"],
-        what: "A policy that says nothing allows everything.",
+        what: "A policy without rules allows everything.",
         caught_by: &[
             "permissions/before-anything-else",
             "permissions/one-message",
@@ -80,9 +80,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "decided-when-the-guard-is-made",
-        repeats: "Firefox OS, whose app side asked for the permission when its window was made.",
+        repeats: "Firefox OS, whose app side checked the permission when its window was created.",
         clauses: &["PERM-4"],
-        what: "A grant that changes has no effect on later calls.",
+        what: "A changed grant has no effect on later calls.",
         caught_by: &[
             "permissions/revoked-lingering",
             "permissions/revoked-sockets",
@@ -96,9 +96,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "apps-have-a-search-list",
-        repeats: "Allowlists of names before a resolver that tries others: what is allowed is db, what is reached db.corp.example.",
+        repeats: "Allowlists of names before a resolver with a search list: the list allows db, the app reaches db.corp.example.",
         clauses: &["NAME-8"],
-        what: "A guard passes names on as they were given.",
+        what: "A guard passes names on unchanged.",
         caught_by: &["permissions/absolute-names"],
         needs: &[Capability::Gates, Capability::Names, Capability::Resolver],
         guard: |subject, under, app| subject.restricted(provider::<AsGiven>(under), app),
@@ -106,7 +106,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "what-is-open-stays-open",
-        repeats: "Deno.permissions.revoke, which is about the next call.",
+        repeats: "Deno.permissions.revoke, which applies to the next call only.",
         clauses: &["PERM-4"],
         what: "A revocation refuses later calls, and ends nothing.",
         caught_by: &[
@@ -121,9 +121,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-lower-grant-ends-everything",
-        repeats: "Settings that are taken off and put on again.",
+        repeats: "Settings that are removed and set again.",
         clauses: &["PERM-4", "PERM-2"],
-        what: "Any change of the grant ends what is open.",
+        what: "Any change of the grant ends everything open.",
         caught_by: &["permissions/lowered", "permissions/revoked-under-way"],
         needs: SERVERS,
         guard: |subject, provider, app| {
@@ -139,9 +139,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-grant-that-is-back-was-never-gone",
-        repeats: "A guard that asked, when a call was over, what was granted by then.",
+        repeats: "A guard that checked the grant only at the end of a call.",
         clauses: &["PERM-23"],
-        what: "A revocation that is taken back before a call is over ends nothing of it.",
+        what: "A revocation undone before the end of a call does not end that call.",
         caught_by: &["permissions/granted-again"],
         needs: SERVERS,
         guard: forgiving,
@@ -149,9 +149,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-grant-lifts-above-the-manifest",
-        repeats: "Two levels of which the newer one counts.",
+        repeats: "Two levels, of which the newer one counts.",
         clauses: &["PERM-2", "PERM-4"],
-        what: "A grant that changes is what the app has, whatever it claims.",
+        what: "A changed grant is the app's level, whatever the app claims.",
         caught_by: &["permissions/decided-anew"],
         needs: SERVERS,
         guard: |subject, provider, app| {
@@ -169,7 +169,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "low-ports-are-free",
-        repeats: "Hosts that run as root, where nobody else says no.",
+        repeats: "Hosts that run as root, where nobody else refuses.",
         clauses: &["PERM-7"],
         what: "A privileged app may listen below 1024 if it names the port.",
         caught_by: &["permissions/low-ports", "permissions/one-message"],
@@ -179,9 +179,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "automatic-low-ports-are-free",
-        repeats: "Rules about what was asked for, where the system chooses.",
+        repeats: "Rules about the requested port, although the system chooses.",
         clauses: &["PERM-7"],
-        what: "A privileged app may listen below 1024 if the system chose that.",
+        what: "A privileged app may listen below 1024 if the system chose the port.",
         caught_by: &[
             "permissions/automatic-low-port",
             "permissions/guards-around-guards",
@@ -193,9 +193,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "low-ports-cannot-be-opened",
-        repeats: "Rules about a port that do not say whose.",
+        repeats: "Rules about a port that do not say whether it is the app's or the peer's.",
         clauses: &["PERM-7", "PERM-8"],
-        what: "A privileged app may not open to a port below 1024.",
+        what: "A privileged app may not connect to a port below 1024.",
         caught_by: &[
             "permissions/one-message",
             "permissions/opening-to-low-ports",
@@ -207,7 +207,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "loopback-is-denied",
-        repeats: "Lists of addresses that no app needs.",
+        repeats: "Lists of addresses that no app should need.",
         clauses: &["PERM-10"],
         what: "firefox_os denies ::1.",
         caught_by: &["permissions/loopback"],
@@ -217,7 +217,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-denial-says-why",
-        repeats: "Messages for developers, from which an app learns what is on a list.",
+        repeats: "Messages for developers that tell an app what is on a list.",
         clauses: &["PERM-14"],
         what: "The message of a denial names the host or the port.",
         caught_by: &["permissions/one-message"],
@@ -227,9 +227,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "failures-are-passed-on",
-        repeats: "Error messages of connects, by which sandboxed code reads what its names resolve to.",
+        repeats: "Error messages of connects, which tell sandboxed code what its names resolve to.",
         clauses: &["PERM-22"],
-        what: "An app is told of a failure in the words of those below its guard.",
+        what: "An app receives the failure messages from below its guard.",
         caught_by: &["permissions/failures"],
         needs: SERVERS,
         guard: |subject, provider, app| talking(subject, provider, app, |said| said),
@@ -237,9 +237,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "failures-keep-their-cause",
-        repeats: "Wrappers that write a message of their own, and chain the error that they wrap.",
+        repeats: "Wrappers with a message of their own that chain the wrapped error.",
         clauses: &["PERM-22"],
-        what: "An app is told of a failure in words of the guard's, with the error from below as its source.",
+        what: "An app receives the guard's message for a failure, with the error from below as its source.",
         caught_by: &["permissions/failures"],
         needs: SERVERS,
         guard: |subject, provider, app| {
@@ -251,9 +251,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "own-errors-are-strangers",
-        repeats: "Sanitizers that know no origin.",
+        repeats: "Sanitizers that ignore an error's origin.",
         clauses: &["PERM-22", "GATE-13"],
-        what: "An app that ends its socket with an error of its own is told another one.",
+        what: "An app that ends its socket with an error of its own receives another one.",
         caught_by: &["permissions/own-errors"],
         needs: GATES,
         guard: |subject, provider, app| around(subject, provider, app, sockets::<Strangers>),
@@ -261,9 +261,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-app-asks-its-own-gates",
-        repeats: "Wrappers that add to what they were given: an app with a control of its own.",
+        repeats: "Wrappers that add to the given request: the app has a control of its own.",
         clauses: &["PERM-16"],
-        what: "Gates of the app are asked.",
+        what: "The app's gates are asked.",
         caught_by: &["permissions/gates-of-the-app"],
         needs: GATES,
         guard: |subject, provider, app| around(subject, provider, app, wrapped::<AppsGates>),
@@ -271,9 +271,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the-app-brings-a-resolver",
-        repeats: "DNS options that a request may carry, in sandboxes whose rules are about names.",
+        repeats: "DNS options in requests, in sandboxes with rules about names.",
         clauses: &["PERM-16"],
-        what: "A resolver of the app is ignored, not refused.",
+        what: "The app's resolver is ignored instead of refused.",
         caught_by: &["permissions/resolver-of-the-app"],
         needs: GATES,
         guard: |subject, provider, app| around(subject, provider, app, wrapped::<AppsResolver>),
@@ -281,9 +281,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "guarded-by-the-outer-guard-only",
-        repeats: "Sandboxes that find themselves in a sandbox, and take the first one's word.",
+        repeats: "Sandboxes that find themselves in a sandbox, and rely on the outer one.",
         clauses: &["PERM-17"],
-        what: "The inner one of two guards is not asked.",
+        what: "The inner of two guards is not asked.",
         caught_by: &[
             "permissions/guards-around-guards",
             "permissions/revoked-by-either",
@@ -294,9 +294,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a-guard-without-gates",
-        repeats: "Wrappers that hope.",
+        repeats: "Wrappers that hope for the best.",
         clauses: &["PERM-18"],
-        what: "A provider that has no gates is used all the same.",
+        what: "A provider without gates is used all the same.",
         caught_by: &["permissions/no-gates"],
         needs: SERVERS,
         guard: |subject, provider, app| {
@@ -306,9 +306,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an-app-listens-everywhere",
-        repeats: "Gecko, where listen is on every interface.",
+        repeats: "Gecko, whose listen binds every interface.",
         clauses: &["PERM-19"],
-        what: "A server of an app that names no address is bound to all.",
+        what: "An app's server without an address is bound to all of them.",
         caught_by: &["permissions/server-address"],
         needs: SERVERS,
         guard: |subject, provider, app| around(subject, provider, app, wrapped::<Everywhere>),
@@ -316,9 +316,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "denied-when-it-is-dialled",
-        repeats: "Checks in the process that connects, far behind the one that asked.",
+        repeats: "Checks in the connecting process, far behind the asking one.",
         clauses: &["PERM-9"],
-        what: "What is denied reaches the provider first.",
+        what: "A denied call reaches the provider first.",
         caught_by: &["permissions/before-anything-else", "permissions/no-gates"],
         needs: SERVERS,
         guard: |subject, provider, app| {

@@ -1,5 +1,5 @@
-//! The findings as a page: a row for each clause with its statement, a column for each subject. It needs no scripts and nothing
-//! from elsewhere.
+//! The findings as a page: a row for each clause with its statement, a column for each subject. It needs no scripts and no
+//! other files.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::runner::process::{Finding, Verdict};
 use crate::specification::{clause, clauses, order, page, subject};
 use crate::{CASES, Case};
 
-/// What a cell says, the worst last: of several cases the worst counts.
+/// The text of a cell, the worst last: of several cases the worst counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Word {
     Unmet,
@@ -80,7 +80,7 @@ nav label:hover { border-color: var(--link); }
   .verdict::before { content: attr(data-subject) ' '; color: var(--dim); font-weight: 400; } }
 ";
 
-/// The page. `specification` is where the clauses stand, a path or an address.
+/// The page. `specification` is the path or the address of the clauses.
 pub(in crate::runner) fn html(all: &[Finding], seed: u64, specification: &str) -> String {
     let subjects = subjects(all);
     let mut ids: Vec<&str> = all
@@ -124,7 +124,7 @@ fn area(id: &str) -> &str {
     id.split('-').next().unwrap_or_default()
 }
 
-/// The rules by which a chosen area hides the others: no script runs.
+/// The CSS rules by which a chosen area hides the others, without scripts.
 fn filters(areas: &[&str]) -> String {
     let mut rules = String::new();
     for area in areas {
@@ -151,7 +151,7 @@ fn filters(areas: &[&str]) -> String {
     rules
 }
 
-/// What can be chosen: an area, and whether clauses that everybody keeps are shown.
+/// The choices: an area, and whether to show the clauses that every subject keeps.
 fn choices(out: &mut String, areas: &[&str]) {
     let mut labels = String::new();
     let mut radio = |labels: &mut String, group: &str, id: &str, text: &str, checked: bool| {
@@ -309,7 +309,7 @@ fn link(id: &str, specification: &str) -> String {
     }
 }
 
-/// The text, with what stands between backticks as code.
+/// The text, with code in place of backticks.
 fn code(text: &str) -> String {
     let mut out = String::new();
     for (at, part) in text.split('`').enumerate() {
@@ -323,7 +323,7 @@ fn code(text: &str) -> String {
     out
 }
 
-/// The binding clauses that no case can show.
+/// The binding clauses without a case.
 fn unjudged(out: &mut String, specification: &str) {
     let judged = |id: &str| {
         let mut cases = CASES.iter().copied().flatten();

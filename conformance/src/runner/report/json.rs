@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{status, verdict};
 use crate::runner::process::{Finding, Verdict};
 
-/// The findings for programs; the shape is that of `wptreport.json`.
+/// The findings for programs, in the format of `wptreport.json`.
 pub(in crate::runner) fn json(all: &[Finding], seed: u64) -> String {
     let results: Vec<_> = all.iter().map(|it| format!("    {}", result(it))).collect();
     format!(

@@ -1,4 +1,4 @@
-//! What people and programs read.
+//! Reports for people and for programs.
 
 mod html;
 mod json;
@@ -16,7 +16,7 @@ use crate::specification::page;
 pub(super) use self::html::html;
 pub(super) use self::json::json;
 
-/// How many lines of the end of a long output are shown.
+/// The number of last lines shown of a long output.
 const TAIL: usize = 40;
 
 pub(in crate::runner) fn list(cases: &[&Case]) {
@@ -31,11 +31,11 @@ pub(in crate::runner) fn heading(cases: usize, subject: &str, seed: u64) {
     say!("\nrunning {cases} cases against {subject}, seed {seed}");
 }
 
-/// Prints findings in the order of the table, each as soon as those before it are there; on a terminal also how far it is.
+/// Prints findings in the order of the table, each once its predecessors are complete; on a terminal also the progress.
 pub(super) struct InOrder {
     waiting: Vec<Option<Finding>>,
     done: Vec<Finding>,
-    /// How many are there, in whatever order.
+    /// The number of findings so far, in any order.
     came: usize,
     failed: usize,
     terminal: bool,
@@ -120,7 +120,7 @@ fn is_failure(verdict: &Verdict) -> bool {
     )
 }
 
-/// A verdict with all that is known about it.
+/// A verdict with all its details.
 pub(in crate::runner) fn verdict(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Pass => "passed".to_owned(),
@@ -129,14 +129,12 @@ pub(in crate::runner) fn verdict(verdict: &Verdict) -> String {
             "{}\n  expected: {}\n  actual:   {}",
             it.what, it.expected, it.actual
         ),
-        Verdict::Timeout => "its process did not end in time and was killed".to_owned(),
+        Verdict::Timeout => "the process did not end in time and was killed".to_owned(),
         Verdict::Crash(why) => why.clone(),
         Verdict::Precondition(why) => why.clone(),
         Verdict::Known { reason } => format!("known failure: {reason}"),
         Verdict::Stale { reason } => {
-            format!(
-                "it is listed as a known failure ({reason}) and does not fail: remove the entry"
-            )
+            format!("listed as a known failure ({reason}), but it passes: remove the entry")
         }
     }
 }
@@ -162,7 +160,7 @@ fn details(finding: &Finding) -> String {
         ),
         ("stderr", finding.trail.stderr.lines().collect()),
         (
-            "threads when it was killed",
+            "threads at the kill",
             finding.trail.threads.iter().map(String::as_str).collect(),
         ),
     ] {
@@ -179,7 +177,7 @@ fn details(finding: &Finding) -> String {
     out
 }
 
-/// Prints the failures and the last line; whether all is well.
+/// Prints the failures and the last line; returns whether there are no failures.
 pub(in crate::runner) fn summary(
     all: &[Finding],
     complaints: &[String],

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::is_failure;
 use crate::runner::process::{Finding, Verdict};
 
-/// Passed of judged, and what was not: `12/12`, `11/12 1 failed`, `10/10 2 not met`.
+/// The number of passes of the cases judged, and the rest: `12/12`, `11/12 1 failed`, `10/10 2 not met`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {
     passed: usize,

@@ -1,4 +1,4 @@
-//! The judge: reads a log and says what was as specified and what was not. It has no other source.
+//! The judge: reads a log, and nothing else, and says what was as specified and what was not.
 
 use std::error::Error as _;
 
@@ -39,7 +39,7 @@ pub(super) fn judge(log: &Log) -> Vec<Verdict> {
 }
 
 const CHECKS: &[Check] = &[
-    ("the acts were played to their end", played_to_its_end),
+    ("every act was played to its end", played_to_its_end),
     ("the server has what the client sent", |log| {
         arrived(log, Side::Client)
     }),
@@ -58,14 +58,14 @@ const CHECKS: &[Check] = &[
     ("its host is told which rule refused it", host_told),
     ("the app is not told why", app_not_told),
     ("a certified app is admitted to port 80", low_port_admitted),
-    ("opening to port 80 is free", opening_free),
+    ("connecting to port 80 is allowed", opening_free),
     ("the policy explains what the guard does", explained),
 ];
 
 fn played_to_its_end(log: &Log) -> Outcome {
     match &log.cut_short {
         None => Ok(format!(
-            "{} entries, {} of apps",
+            "{} entries, {} calls of apps",
             log.entries.len(),
             log.attempts.len()
         )),
@@ -110,7 +110,7 @@ fn answers(log: &Log) -> Outcome {
         }
         if entry.after.is_some_and(|(_, buffered)| buffered != sum) {
             return Err(format!(
-                "{before} bytes buffered, {len} sent, and the sum is not shown"
+                "{before} bytes buffered, {len} sent, and buffered_amount is not their sum"
             ));
         }
         sends += 1;
@@ -133,11 +133,11 @@ fn drains(log: &Log) -> Outcome {
             }
             drains += 1;
             if !armed {
-                return Err(format!("the {} had one that nothing armed", side.name()));
+                return Err(format!("the {} got one that nothing armed", side.name()));
             }
             if let Some((_, held @ 1..)) = entry.after {
                 return Err(format!(
-                    "the {} had one with {held} bytes buffered",
+                    "the {} got one with {held} bytes buffered",
                     side.name()
                 ));
             }
@@ -162,7 +162,7 @@ fn suspension(log: &Log) -> Outcome {
                 }
                 What::Resume => depth = depth.saturating_sub(1),
                 What::Data { len } if depth > 0 => {
-                    return Err(format!("the {} had {len} bytes", side.name()));
+                    return Err(format!("the {} got {len} bytes", side.name()));
                 }
                 _ => {}
             }
@@ -284,26 +284,28 @@ fn states(log: &Log) -> Outcome {
             last = Some(state);
         }
         if last != Some(ReadyState::Closed) {
-            return Err(format!("the {} did not end there", side.name()));
+            return Err(format!("the {} did not end in closed", side.name()));
         }
     }
     Ok("client and server".into())
 }
 
-/// The call that an app of this level made.
+/// The call of the app of this level.
 fn attempt(log: &Log, level: Level, call: Call) -> Result<&Attempt, String> {
     log.attempt(level, call)
         .ok_or_else(|| format!("the {level} app did not {}", call.name()))
 }
 
-/// What its guard told the privileged app when it asked for port 80. The system may refuse it as well, and then says why.
+/// The guard's answer to the privileged app's request for port 80. A refusal by the system has a cause, the guard's has none.
 fn refusal(log: &Log) -> Result<&Error, String> {
     let asked = attempt(log, Level::Privileged, Call::Listen)?;
     match &asked.answer {
-        Err(error) if error.source().is_some() => Err(format!("not by its guard: {error}")),
+        Err(error) if error.source().is_some() => {
+            Err(format!("refused, but not by its guard: {error}"))
+        }
         Err(error) if error.name() == ErrorName::NotAllowed => Ok(error),
         Err(error) => Err(format!("it was told {error}")),
-        Ok(()) => Err("it was not".into()),
+        Ok(()) => Err("it was not refused".into()),
     }
 }
 
@@ -315,8 +317,8 @@ fn host_told(log: &Log) -> Outcome {
     let asked = attempt(log, Level::Privileged, Call::Listen)?;
     match &asked.decisions().collect::<Vec<_>>()[..] {
         [it] if !it.is_allowed() && it.rule() == Rule::LowPort => Ok(format!("{}", it.rule())),
-        [] => Err("it is told nothing".into()),
-        [it, ..] => Err(format!("it is told that {it}")),
+        [] => Err("the host was told nothing".into()),
+        [it, ..] => Err(format!("the host was told: {it}")),
     }
 }
 
@@ -325,28 +327,28 @@ fn app_not_told(log: &Log) -> Outcome {
     let hints = ["80", "1024", "port", "certified", "privileged"];
     match hints.into_iter().find(|it| told.message().contains(it)) {
         Some(hint) => Err(format!(
-            "{hint:?} is in what it is told: {}",
+            "the app's message says {hint:?}: {}",
             told.message()
         )),
         None => Ok("its host can tell".into()),
     }
 }
 
-/// Fails if it was the guard that refused; tells who did, if anybody.
+/// Fails if the guard refused; otherwise tells who did, if anybody.
 fn admitted(asked: &Attempt, other: &str) -> Outcome {
     if let Some(it) = asked.decisions().find(|it| !it.is_allowed()) {
         return Err(it.to_string());
     }
     if !asked.is_admitted() {
-        return Err("the host was not told that it is".into());
+        return Err("the host was not told of the admission".into());
     }
     match (&asked.answer, asked.failure()) {
         (Ok(()), _) => Ok("nobody else refuses".into()),
         (Err(told), Some(met)) if told.name() == met.name() => {
             Ok(format!("{other}: {}", met.name()))
         }
-        // A guard denies in one voice, whoever it was, but tells its host of all that others refuse.
-        (Err(_), _) => Err("the guard refused it, and told its host otherwise".into()),
+        // A guard's denials all sound alike to the app, but its host is told of every refusal by others.
+        (Err(_), _) => Err("the guard refused it, and told its host something else".into()),
     }
 }
 
@@ -367,7 +369,7 @@ fn explained(log: &Log) -> Outcome {
     for asked in &log.attempts {
         if asked.decisions().next() != Some(&asked.explained) {
             return Err(format!(
-                "it said that {}, and the guard decided otherwise",
+                "it explained: {}; the guard decided otherwise",
                 asked.explained
             ));
         }

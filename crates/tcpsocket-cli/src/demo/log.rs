@@ -66,7 +66,7 @@ pub(super) enum What {
     Closed {
         clean: bool,
     },
-    /// None of the set: an event that this program does not know.
+    /// An event unknown to this program.
     Unknown,
 }
 
@@ -80,7 +80,7 @@ pub(super) struct Entry {
     pub(super) after: Option<(ReadyState, u64)>,
 }
 
-/// Bytes that passed, by their number and digest.
+/// The number and the digest of transferred bytes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) bytes: u64,
@@ -100,7 +100,7 @@ impl Tally {
     }
 }
 
-/// What an app behind a guard asked for, and what everybody was told.
+/// A call of an app behind a guard, and what everybody was told.
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
     pub(super) began: Duration,
@@ -108,11 +108,11 @@ pub(super) struct Attempt {
     pub(super) level: Level,
     pub(super) call: Call,
     pub(super) port: u16,
-    /// What the policy had said about it, before anything was done.
+    /// The policy's explanation, before the call.
     pub(super) explained: Decision,
-    /// What the guard told its host meanwhile.
+    /// What the guard told its host during the call.
     pub(super) told: Vec<Told>,
-    /// What came of it for the app.
+    /// The app's answer.
     pub(super) answer: Result<(), Error>,
 }
 
@@ -140,9 +140,9 @@ pub(super) struct Log {
     sent: [Tally; 2],
     /// What arrived in data events, by side.
     received: [Tally; 2],
-    /// How much the kernel took before the sender was stuck, because the peer did not read.
+    /// The number of bytes that the kernel took while the peer did not read.
     pub(super) stuck: Option<u64>,
-    /// How long the bulk took, and how much it was.
+    /// The size of the bulk in bytes, and its duration.
     pub(super) bulk: Option<(u64, Duration)>,
     /// What apps asked for behind their guards, in order.
     pub(super) attempts: Vec<Attempt>,
@@ -167,7 +167,7 @@ impl Log {
         &mut self.received[side as usize]
     }
 
-    /// The call that an app of this level made.
+    /// The call of the app of this level.
     pub(super) fn attempt(&self, level: Level, call: Call) -> Option<&Attempt> {
         let mut attempts = self.attempts.iter();
         attempts.find(|it| it.level == level && it.call == call)
@@ -194,18 +194,18 @@ impl Log {
 }
 
 impl Attempt {
-    /// Whether the guard has told its host of it, and has admitted every step.
+    /// Whether the guard told its host of the call, and admitted every step.
     pub(super) fn is_admitted(&self) -> bool {
         let mut decisions = self.decisions().peekable();
         decisions.peek().is_some() && decisions.all(Decision::is_allowed)
     }
 
-    /// What the guard told its host of its decisions.
+    /// The decisions that the guard told its host.
     pub(super) fn decisions(&self) -> impl Iterator<Item = &Decision> {
         self.told.iter().filter_map(Told::decision)
     }
 
-    /// What failed although the guard had admitted it, as the host is told.
+    /// The failure of an admitted call, as the host is told.
     pub(super) fn failure(&self) -> Option<&Error> {
         self.told
             .iter()
@@ -243,7 +243,7 @@ impl What {
 }
 
 impl What {
-    /// The name: calls as they are written, events as the interface calls them.
+    /// The name of the method or of the event.
     pub(super) fn name(&self) -> &'static str {
         match self {
             What::Listen { .. } => "listen",

@@ -1,5 +1,5 @@
 //! `tcpsocket demo`: a client and a server play the whole interface on one stage, over real TCP, then two apps ask their
-//! guards for a low port, and a judge who only reads the log says whether everything went as specified.
+//! guards for a low port, and a judge who sees only the log says whether everything went as specified.
 //!
 //! The parts know little of each other: an act ([`transfer`], [`permissions`]) tells the [`stage`] what to do, the stage
 //! keeps the [`log`], [`judge`] reads the log, and [`render`] prints it.
@@ -29,11 +29,11 @@ use crate::exit::Failure;
 struct Plan {
     /// How much the client sends in bulk.
     payload: usize,
-    /// How long a `Drain` may be missing until the kernel counts as full.
+    /// How long to wait for a `Drain` before the kernel counts as full.
     patience: Duration,
-    /// How long nothing may arrive while the client is suspended.
+    /// How long to watch the suspended client: nothing may arrive.
     quiet: Duration,
-    /// How long an act may take, all in all.
+    /// The time limit of an act.
     deadline: Duration,
     /// How apps are guarded.
     admit: Admit,
@@ -49,7 +49,7 @@ impl Plan {
     };
 }
 
-/// Plays every act, prints what happened and what the judge says, and fails if anything was off.
+/// Plays every act, prints the log and the verdicts, and fails if any check failed.
 pub(crate) async fn run(net: Arc<dyn SocketProvider>, out: &mut dyn Write) -> Result<(), Failure> {
     let log = play(net, Plan::USUAL, out).await.map_err(cannot_print)?;
     let verdicts = judge::judge(&log);

@@ -1,7 +1,7 @@
 //! The second act: two apps behind the guards of their host ask for a port below 1024.
 //!
-//! What the guard decides is the same everywhere. What the operating system then says is not: it may refuse such ports to
-//! this user, or another program may have it. The act takes either, and says whose answer it was.
+//! The guard decides the same everywhere. The operating system does not: it may refuse such ports to this user, or another
+//! program may hold the port. The act accepts either, and says whose answer it was.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +20,13 @@ use crate::demo::stage::{CutShort, Stage};
 /// The port that the apps ask for.
 const PORT: u16 = 80;
 
-/// How long a connection to it may take: whoever has the port may be too busy to answer.
+/// How long a connection to it may take: the program there may be too busy to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How a host guards an app: what it hands over for the provider that it has, and to whom decisions are told.
+/// How a host guards an app: from its own provider it makes the app's, with an audit that hears the decisions.
 pub(super) type Admit = fn(Arc<dyn SocketProvider>, App, Arc<dyn Audit>) -> Arc<dyn SocketProvider>;
 
-/// As it is meant to be for apps that may go anywhere, this machine included: who minds that registers a gate.
+/// The usual guard, for apps that may connect anywhere, this machine included. A host that minds registers a gate.
 pub(super) fn guarded(
     net: Arc<dyn SocketProvider>,
     app: App,
@@ -45,13 +45,13 @@ pub(super) async fn play(stage: &mut Stage<'_>, plan: Plan) -> Result<(), CutSho
     stage.scene("A certified app asks for the same: its guard admits it, and the system decides");
     let server = phone.listen(stage).await?;
 
-    stage.scene("The privileged app opens to port 80: that is free, on this machine too");
+    stage.scene("The privileged app connects to port 80: that is allowed, on this machine too");
     radio.open(stage).await?;
     drop(server);
     Ok(())
 }
 
-/// An app with what it holds, and with what its host is told of it.
+/// An app, its provider, and what its host hears about it.
 struct Tenant {
     app: App,
     net: Arc<dyn SocketProvider>,
@@ -103,7 +103,7 @@ impl Tenant {
         Ok(())
     }
 
-    /// Makes a call, and notes what everybody is told of it.
+    /// Makes a call, and notes what the app and its host are told.
     async fn attempt<T>(
         &self,
         stage: &mut Stage<'_>,

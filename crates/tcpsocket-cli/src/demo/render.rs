@@ -10,10 +10,10 @@ use crate::demo::log::{Attempt, Call, Entry, Log, Side, What};
 /// A scene with more lines than this is printed in part.
 const LONG: usize = 14;
 
-/// How many lines of a long scene are printed before what is summed up, and after it.
+/// The number of lines of a long scene printed before the summed-up part, and after it.
 const KEPT: usize = 5;
 
-/// How long a line of text may be beside the columns of time and side.
+/// The width of text beside the columns of time and side.
 const TEXT: usize = 62;
 
 pub(super) fn header(out: &mut dyn Write) -> io::Result<()> {
@@ -34,7 +34,7 @@ pub(super) fn title(out: &mut dyn Write, title: &str) -> io::Result<()> {
     writeln!(out, "\n{title}")
 }
 
-/// Prints what happened in a scene. What repeats is put together.
+/// Prints a scene. Repetitions are merged.
 pub(super) fn scene(out: &mut dyn Write, entries: &[Entry]) -> io::Result<()> {
     let lines = merge(entries);
     if lines.len() <= LONG {
@@ -47,7 +47,7 @@ pub(super) fn scene(out: &mut dyn Write, entries: &[Entry]) -> io::Result<()> {
     print(out, tail, When::Known)
 }
 
-/// Prints what an app asked for, what its host was told of it, and what the app was told.
+/// Prints an app's call, what its host was told of it, and what the app was told.
 pub(super) fn attempt(out: &mut dyn Write, attempt: &Attempt) -> io::Result<()> {
     let Attempt {
         began, ended, port, ..
@@ -59,7 +59,7 @@ pub(super) fn attempt(out: &mut dyn Write, attempt: &Attempt) -> io::Result<()> 
     }
     let Err(error) = &attempt.answer else {
         let went = match attempt.call {
-            Call::Listen => "it listens",
+            Call::Listen => "listening",
             Call::Open => "Open",
         };
         return text(out, *ended, "app", went);
@@ -71,13 +71,13 @@ pub(super) fn attempt(out: &mut dyn Write, attempt: &Attempt) -> io::Result<()> 
             out,
             *ended,
             "",
-            "(the guard has admitted it; this comes of the system's own answer)",
+            "(the guard admitted it; this is the operating system's answer)",
         ),
         (true, Call::Open) => text(
             out,
             *ended,
             "",
-            "(the guard has admitted it; this is how the connection ended)",
+            "(the guard admitted it; this is how the connection ended)",
         ),
     }
 }
@@ -109,7 +109,7 @@ pub(super) fn summary(out: &mut dyn Write, log: &Log, verdicts: &[Verdict]) -> i
         let drains = count(|it| matches!(it, What::Drain));
         writeln!(
             out,
-            "{} in {:.0} ms; send asked {refusals} times to wait, and Drain came {drains} times.",
+            "{} in {:.0} ms; send returned false {refusals} times, and Drain came {drains} times.",
             Size(bytes),
             millis(took),
         )?;

@@ -1,4 +1,4 @@
-//! The stage: both ends of one connection in one place, every call and event logged; and apps, with what they ask for.
+//! The stage: both ends of one connection, with every call and event logged, and the calls of apps.
 
 use std::future;
 use std::io::{self, Write};
@@ -34,7 +34,7 @@ pub(super) struct Stage<'a> {
     printed: io::Result<()>,
     began: Instant,
     log: Log,
-    /// Where the scene that is not printed yet begins in the log.
+    /// The index in the log of the scene's first entry.
     scene: usize,
     listener: Option<Arc<dyn TcpServerSocket>>,
     ends: [End; 2],
@@ -44,9 +44,9 @@ pub(super) struct Stage<'a> {
 #[derive(Default)]
 struct End {
     socket: Option<Arc<dyn TcpSocket>>,
-    /// Nobody waits for its events, so it is not read (ACT-3).
+    /// Nobody polls it, so it is not read (ACT-3).
     ignored: bool,
-    /// It answered that no event will come any more.
+    /// It returned `None`: no event will follow.
     over: bool,
 }
 
@@ -70,7 +70,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Plays an act; notes in the log if it does not come to its end.
+    /// Plays an act, and notes in the log if it is cut short.
     pub(super) async fn play(
         &mut self,
         deadline: Duration,
@@ -85,7 +85,7 @@ impl<'a> Stage<'a> {
             Some(Ok(())) => None,
             Some(Err(CutShort(why))) => Some(why),
             None => Some(format!(
-                "{deadline:?} were over while waiting for {}",
+                "{deadline:?} passed while waiting for {}",
                 self.waiting_for
             )),
         };
@@ -93,7 +93,7 @@ impl<'a> Stage<'a> {
         self.log.cut_short = self.log.cut_short.take().or(cut_short);
     }
 
-    /// Ends the last scene, and hands the log out.
+    /// Ends the last scene, and returns the log.
     pub(super) fn leave(mut self) -> io::Result<Log> {
         self.print_scene();
         for end in &self.ends {
@@ -105,17 +105,17 @@ impl<'a> Stage<'a> {
         Ok(self.log)
     }
 
-    /// Where sockets come from.
+    /// The provider of the sockets.
     pub(super) fn net(&self) -> &Arc<dyn SocketProvider> {
         &self.net
     }
 
-    /// What an act waits for now, should it not come.
+    /// Names what the act waits for, for the message if it does not come.
     pub(super) fn awaits(&mut self, what: &'static str) {
         self.waiting_for = what;
     }
 
-    /// An app has asked for something, and has its answer.
+    /// Prints and logs an app's call and its answer.
     pub(super) fn attempt(&mut self, attempt: Attempt) {
         self.print(|out| render::attempt(out, &attempt));
         self.log.attempts.push(attempt);
@@ -134,7 +134,7 @@ impl<'a> Stage<'a> {
         &mut self.log
     }
 
-    /// Ends the scene before this one, and announces this one.
+    /// Ends the previous scene, and announces this one.
     pub(super) fn scene(&mut self, title: &str) {
         self.print_scene();
         self.print(|out| render::title(out, title));
@@ -230,12 +230,12 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// From now on nobody waits for events of this side.
+    /// Stops polling this side.
     pub(super) fn ignore(&mut self, side: Side) {
         self.ends[side as usize].ignored = true;
     }
 
-    /// Takes [`ignore`](Stage::ignore) back.
+    /// Undoes [`ignore`](Stage::ignore).
     pub(super) fn heed(&mut self, side: Side) {
         self.ends[side as usize].ignored = false;
     }
@@ -268,7 +268,7 @@ impl Stage<'_> {
 
 /// The events.
 impl Stage<'_> {
-    /// Takes events until the log says that it is enough.
+    /// Takes events until the log is `enough`.
     pub(super) async fn until(
         &mut self,
         what: &'static str,
@@ -281,7 +281,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// The same, but gives up after `limit`; tells whether it was enough.
+    /// The same, but gives up after `limit`; returns whether it was enough.
     pub(super) async fn until_or(
         &mut self,
         limit: Duration,
@@ -330,7 +330,7 @@ impl Stage<'_> {
             Step::Accept(Some(ServerEvent::Connect(socket))) => {
                 let port = socket.port();
                 self.ends[Side::Server as usize].socket = Some(socket);
-                // One guest is enough: who has nothing to listen for closes the listener.
+                // One connection is enough.
                 self.listener = None;
                 self.enter(Side::Server, What::Accepted { port });
             }
@@ -342,7 +342,7 @@ impl Stage<'_> {
             Step::Event(side, None) => {
                 self.ends[side as usize].over = true;
                 if self.ends.iter().all(|it| it.over) {
-                    let why = format!("both sockets had ended, in wait for {}", self.waiting_for);
+                    let why = format!("both sockets ended while waiting for {}", self.waiting_for);
                     return Err(CutShort(why));
                 }
             }

@@ -76,7 +76,7 @@ const ORDER: &[Case] = &[
     (Fault::DataAfterClose, &["Open first"]),
     (Fault::RepeatClose, &["one clean Close"]),
     (Fault::UncleanClose, &["one clean Close"]),
-    (Fault::NoClose, &["one clean Close", "the acts were played"]),
+    (Fault::NoClose, &["one clean Close", "every act was played"]),
     (Fault::ErrorBeforeClose, &["no Error"]),
     (Fault::OpenAtOnce, &["states"]),
     (Fault::OpenForEver, &["states"]),
@@ -86,9 +86,9 @@ const ORDER: &[Case] = &[
 const HANGING: &[Case] = &[
     (
         Fault::SwallowDrain,
-        &["one Drain for each arming", "the acts were played"],
+        &["one Drain for each arming", "every act was played"],
     ),
-    (Fault::LoseData, &["the server has", "the acts were played"]),
+    (Fault::LoseData, &["the server has", "every act was played"]),
 ];
 
 /// A guard with a fault, and the beginnings of the checks that have to fail for it.
@@ -128,12 +128,12 @@ const GUARDS: &[GuardCase] = &[
     (
         "a guard that denies low ports to clients",
         guards::against_clients,
-        &["opening to port 80"],
+        &["connecting to port 80"],
     ),
     (
         "a guard that never connects",
         guards::stuck,
-        &["the acts were played", "opening to port 80"],
+        &["every act was played", "connecting to port 80"],
     ),
 ];
 

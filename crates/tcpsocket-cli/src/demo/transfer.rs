@@ -6,7 +6,7 @@ use crate::demo::Plan;
 use crate::demo::log::{Side, What};
 use crate::demo::stage::{CutShort, Stage};
 
-/// How much the client sends at a time: exactly the mark, so that one `send` still answers `true` and the next does not.
+/// The length of one `send` of the client: exactly the mark, so that the first answers `true` and the next does not.
 const SLICE: usize = 64 * 1024;
 
 pub(super) async fn play(stage: &mut Stage<'_>, plan: Plan) -> Result<(), CutShort> {
@@ -31,10 +31,10 @@ pub(super) async fn play(stage: &mut Stage<'_>, plan: Plan) -> Result<(), CutSho
     stage.scene("The client sends in bulk while the server does not read");
     bulk(stage, plan).await?;
 
-    stage.scene("The client suspends: what the server sends has to wait");
+    stage.scene("The client suspends: the server's data has to wait");
     stage.suspend(Client)?;
     stage.send(Server, noise(SLICE))?;
-    // With this drain the bytes have left the server, so they are on the client's doorstep.
+    // After this drain the bytes have left the server, so they are at the client's kernel.
     stage
         .until("the server's Drain", |log| !log.armed(Server))
         .await?;
@@ -44,7 +44,7 @@ pub(super) async fn play(stage: &mut Stage<'_>, plan: Plan) -> Result<(), CutSho
     stage.resume(Client)?;
     all_of(Server, stage).await?;
 
-    stage.scene("The client sends once more and closes: what was accepted still arrives");
+    stage.scene("The client sends once more and closes: everything accepted still arrives");
     stage.send(Client, noise(3 * SLICE))?;
     stage.close(Client)?;
     let closed = |it: &What| matches!(it, What::Closed { .. });

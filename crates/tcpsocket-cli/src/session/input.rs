@@ -12,16 +12,16 @@ use tcpsocket::Bytes;
 
 use super::wait::{self, For};
 
-/// What one read may take: as much as a pipe holds.
+/// The size of one read, in bytes: the capacity of a pipe.
 const CHUNK: usize = 64 * 1024;
 
-/// How many chunks are read ahead of the socket, beside the one that is being read.
+/// How many chunks are read ahead of the socket, besides the one being read.
 const AHEAD: usize = 2;
 
-/// How long a read may take of what is there.
+/// How long a read of available bytes may take.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// The input, of which nothing is taken before there is a connection: whoever comes after us may want it.
+/// The input. Nothing is read before the connection is open: the next command may want it.
 pub(super) struct Input {
     chunks: Receiver<io::Result<Bytes>>,
     /// Until reading begins.
@@ -37,7 +37,7 @@ impl Input {
         }
     }
 
-    /// Begins to read, if that was not done before.
+    /// Starts to read, unless it has started before.
     ///
     /// The thread is never joined: a read that waits for a human must not keep the process from ending.
     pub(super) fn begin(&mut self) -> io::Result<()> {
@@ -57,7 +57,7 @@ impl Input {
         }
     }
 
-    /// Whether there is more, which nobody takes any more. What only comes later, if it does, nobody can know of.
+    /// Whether unread input is available now. What may come later cannot be known.
     pub(super) async fn has_more(self) -> bool {
         let late = async {
             Timer::after(MOMENT).await;

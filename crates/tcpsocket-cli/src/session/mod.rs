@@ -23,7 +23,7 @@ use crate::session::progress::Progress;
 const READING: &str = "cannot read the input";
 const WRITING: &str = "cannot write the output";
 
-/// Standard input and output, for one connection or one after the other.
+/// Standard input and output, for one connection or one after another.
 pub(crate) struct Pipes {
     input: Input,
     output: Output,
@@ -35,17 +35,17 @@ impl Pipes {
     pub(crate) fn start(taken: bool) -> Result<Pipes, Failure> {
         Ok(Pipes {
             input: Input::new(),
-            output: output::start().map_err(|it| Failure::Local(WRITING, it))?,
+            output: output::start().map_err(|error| Failure::Local(WRITING, error))?,
             progress: Progress::new(!taken),
         })
     }
 
-    /// Waits until nobody takes our output any more. Cancel-safe.
+    /// Waits until nobody reads the output any more. Cancel-safe.
     pub(crate) async fn output_gone(&self) {
         self.output.gone().await;
     }
 
-    /// Waits until everything is written. What the peer did not stay for is a failure: its loss would be silent.
+    /// Waits until everything is written. Input left unsent is a failure: otherwise its loss would be silent.
     pub(crate) async fn finish(self, ended: Result<Ended, Failure>) -> Result<(), Failure> {
         let unsent = matches!(ended, Ok(Ended::Cut)) && self.input.has_more().await;
         let written = self.output.finish().await;
@@ -53,18 +53,18 @@ impl Pipes {
         if unsent {
             return Err(Failure::unsent());
         }
-        written.map_err(|it| Failure::Local(WRITING, it))
+        written.map_err(|error| Failure::Local(WRITING, error))
     }
 }
 
-/// How a session ended that did not fail.
+/// The end of a session without failure.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// The connection is closed.
     Closed,
-    /// The peer has closed it, and the end of the input had not come.
+    /// The peer closed it before the end of the input.
     Cut,
-    /// Nobody reads our output any more.
+    /// Nobody reads the output any more.
     OutputGone,
 }
 
@@ -91,20 +91,20 @@ pub(crate) async fn run(
 struct Session<'a> {
     socket: Arc<dyn TcpSocket>,
     sending: Sending,
-    /// The connection has ended, and the end of the input has not come.
+    /// The connection ended before the input did.
     cut: bool,
     pipes: &'a mut Pipes,
     close_on_eof: bool,
     failure: Option<Failure>,
 }
 
-/// Whether the input is to be taken.
+/// Whether to read the input.
 #[derive(PartialEq, Eq)]
 enum Sending {
     /// The socket is not open yet.
     NotYet,
     Going,
-    /// `send` answered `false`, and `Drain` has not come since.
+    /// `send` answered `false`, and `Drain` is due.
     Full,
     /// The input has ended, or the connection has.
     Over,
@@ -113,7 +113,7 @@ enum Sending {
 enum Step {
     Event(Option<Event>),
     Input(Option<io::Result<Bytes>>),
-    /// What the output could not take at once it has taken now.
+    /// The output took the chunk that it had refused before.
     Room,
     OutputGone,
 }
@@ -134,7 +134,7 @@ impl Session<'_> {
                     self.pipes.output.has_room();
                     self.keep_first(self.socket.resume());
                 }
-                // Nobody is interested any more: dropping the socket closes it, and waits less than `close` would.
+                // Nobody is interested any more: a drop closes the socket too, and waits less than `close` would.
                 Step::OutputGone => break Ended::OutputGone,
             }
         };
@@ -142,7 +142,7 @@ impl Session<'_> {
         self.failure.map_or(Ok(ended), Err)
     }
 
-    /// The output comes first and the socket last: both others are bounded by it, so none can starve another.
+    /// The output comes first and the socket last: it bounds both others, so none can starve another.
     async fn step(&self) -> Step {
         let Pipes { input, output, .. } = &*self.pipes;
         let room = async {

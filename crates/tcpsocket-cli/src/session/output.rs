@@ -16,15 +16,15 @@ const AHEAD: usize = 16;
 /// The way to the output.
 pub(super) struct Output {
     chunks: Sender<Bytes>,
-    /// What did not fit into `chunks`.
+    /// The chunk that did not fit into `chunks`.
     held: Option<Bytes>,
     ended: Receiver<io::Result<()>>,
 }
 
-/// The output takes no more: it failed, or whoever read it has left.
+/// The output takes no more: it failed, or its reader has left.
 pub(super) struct Gone;
 
-/// Starts writing what is put in.
+/// Starts the writing thread.
 pub(super) fn start() -> io::Result<Output> {
     let (chunks, from) = async_channel::bounded(AHEAD);
     let (tell, ended) = async_channel::bounded(1);
@@ -59,7 +59,7 @@ fn copy(from: &Receiver<Bytes>) -> io::Result<()> {
     Ok(())
 }
 
-/// Not by `Stdout`, which does not say how much of a write was done when it could do no more.
+/// Not by `Stdout`, which does not tell how much it wrote before it would block.
 #[cfg(unix)]
 fn write_all(mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
@@ -85,7 +85,7 @@ fn write_all(bytes: &[u8]) -> io::Result<()> {
 }
 
 impl Output {
-    /// Hands a chunk over. `false`: it is held, and nothing more may be put in until [`room`](Output::room).
+    /// Hands a chunk over. On `false` it is held, and no other may follow before [`room`](Output::room).
     pub(super) fn put(&mut self, chunk: Bytes) -> bool {
         debug_assert!(self.held.is_none(), "put before there was room");
         match self.chunks.try_send(chunk) {
@@ -97,8 +97,8 @@ impl Output {
         }
     }
 
-    /// Waits until the held chunk is taken, then [`has_room`](Output::has_room) is to be called; for ever if none is
-    /// held. Cancel-safe.
+    /// Waits until the held chunk is taken, for ever if there is none; then call [`has_room`](Output::has_room).
+    /// Cancel-safe.
     pub(super) async fn room(&self) -> Result<(), Gone> {
         let taken = async {
             match &self.held {
@@ -127,7 +127,7 @@ impl Output {
         self.held = None;
     }
 
-    /// Waits until everything is written. That the reader left early is no failure: it had what it wanted.
+    /// Waits until everything is written. A reader that leaves early is no failure: it had what it wanted.
     pub(super) async fn finish(self) -> io::Result<()> {
         if let Some(chunk) = self.held {
             // If it is not taken, `ended` says why.

@@ -1,25 +1,25 @@
-//! How far a long transfer is, on standard error, if that is a terminal that shows nothing else.
+//! The progress of a long transfer, on standard error, if that is a terminal and shows nothing else.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// A transfer that is over by then shows nothing.
+/// A shorter transfer shows nothing.
 const FIRST: Duration = Duration::from_secs(2);
-/// And then so often.
+/// The interval of updates after that.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Of one connection, or of one after the other.
+/// The progress of one connection, or of one after another.
 pub(super) struct Progress {
     wanted: bool,
-    /// What arrives appears on the same terminal.
+    /// Received bytes appear on the same terminal.
     on_output: bool,
     now: Moved,
 }
 
-/// What one connection has moved so far.
+/// The bytes that one connection has moved so far.
 #[derive(Default)]
 struct Moved {
-    /// When the first byte was, and when the next line is due.
+    /// The times of the first byte and of the next line.
     begun: Option<(Instant, Instant)>,
     shown: bool,
     received: u64,
@@ -63,7 +63,7 @@ impl Progress {
         self.now.begun = Some((begun, time + EVERY));
         self.now.shown = true;
         let mut to = io::stderr();
-        // A terminal that is gone is no reason to end the transfer.
+        // Losing the terminal does not end the transfer.
         let _ = write!(to, "\r\x1b[K{}", self.line(begun)).and_then(|()| to.flush());
     }
 

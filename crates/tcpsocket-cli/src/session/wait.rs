@@ -1,4 +1,4 @@
-//! Waiting for an input or an output that somebody else has set not to block: the flag belongs to whoever shares it.
+//! Waiting for an input or an output that another process set to non-blocking: the flag is shared, and not ours to clear.
 
 use std::io;
 
@@ -7,16 +7,16 @@ use rustix::event::{PollFd, PollFlags, poll};
 #[cfg(unix)]
 use std::os::fd::AsFd;
 
-/// What is waited for.
+/// What to wait for.
 #[derive(Clone, Copy)]
 pub(super) enum For {
     Input,
     Room,
-    /// That nobody reads it any more. For a file that never happens.
+    /// Nobody reads it any more. For a file that never happens.
     End,
 }
 
-/// Blocks this thread. Fails where there is no such waiting: on some systems, for a terminal.
+/// Blocks this thread. Fails where that is not supported: on some systems, for a terminal.
 #[cfg(unix)]
 pub(super) fn wait(for_what: For, at: impl AsFd) -> io::Result<()> {
     let flags = match for_what {

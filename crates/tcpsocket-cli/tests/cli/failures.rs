@@ -98,48 +98,48 @@ fn bad_usage_is_2_and_says_what_is_wrong() {
                 "127.0.0.1",
                 "1",
             ],
-            "--ehlo is for --starttls smtp",
+            "--ehlo needs --starttls smtp",
         ),
         // What those type who know netcat, curl or OpenSSL.
         (
             &["example.org", "80"],
-            "tip: write: tcpsocket open example.org 80\n",
+            "tip: try: tcpsocket open example.org 80\n",
         ),
         (
             &["open", "example.org:80"],
-            "tip: write: tcpsocket open example.org 80\n",
+            "tip: try: tcpsocket open example.org 80\n",
         ),
         (
             &["open", "-v", "example.org", "80"],
-            "tip: write: tcpsocket open --trace example.org 80\n",
+            "tip: try: tcpsocket open --trace example.org 80\n",
         ),
         (
             &["open", "-w", "5", "example.org", "80"],
-            "tip: write: tcpsocket open --connect-timeout 5 example.org 80\n",
+            "tip: try: tcpsocket open --connect-timeout 5 example.org 80\n",
         ),
         (
             &["open", "-z", "example.org", "80"],
-            "tip: write: tcpsocket open --close-on-eof example.org 80 < /dev/null\n",
+            "tip: try: tcpsocket open --close-on-eof example.org 80 < /dev/null\n",
         ),
         (
             &["open", "--tls", "--insecure", "example.org", "443"],
-            "tip: there is no --insecure: a certificate that is not trusted is never accepted",
+            "tip: there is no --insecure: an untrusted certificate is never accepted",
         ),
         (
             &["-lvp", "4000"],
-            "tip: write: tcpsocket listen --trace 4000\n",
+            "tip: try: tcpsocket listen --trace 4000\n",
         ),
         (
             &["https://example.org/"],
-            "tip: write: tcpsocket open --tls example.org 443\n",
+            "tip: try: tcpsocket open --tls example.org 443\n",
         ),
         (
             &["open", "https://example.org/", "443"],
-            "tip: write: tcpsocket open --tls example.org 443\n",
+            "tip: try: tcpsocket open --tls example.org 443\n",
         ),
         (
             &["open", "[::1]", "80"],
-            "tip: write: tcpsocket open ::1 80\n",
+            "tip: try: tcpsocket open ::1 80\n",
         ),
     ];
     for (case, says) in cases {
@@ -219,7 +219,7 @@ fn a_port_that_the_system_denies_is_6() {
         ended.assert_failed(6, "NotAllowedError", &port.to_string());
     } else {
         let said = listen.next_said();
-        assert!(said.contains("listening at"), "{said}");
+        assert!(said.contains("listening on"), "{said}");
     }
 }
 

@@ -42,7 +42,7 @@ fn it_copies_both_ways_and_ends_with_the_one_peer() {
     drop(peer);
     let ended = listen.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let said = format!("tcpsocket: listening at 127.0.0.1:{port}\n");
+    let said = format!("tcpsocket: listening on 127.0.0.1:{port}\n");
     assert_eq!(ended.stderr, said);
     assert_eq!(read_all(stdout), b"");
 }
@@ -58,7 +58,7 @@ fn the_end_of_the_input_is_not_the_end_of_the_connection() {
     assert_eq!(read_all(peer), b"");
     let ended = listen.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stderr.contains(" at 0.0.0.0:"), "{ended:?}");
+    assert!(ended.stderr.contains(" on 0.0.0.0:"), "{ended:?}");
     assert_eq!(within(&output, "the output"), b"late");
 }
 

@@ -10,7 +10,7 @@ use rustls::version::TLS13;
 use crate::secure::{OTHER_NAME, RIGHT, TempFile, accept, part};
 use crate::support::{Ended, Running, peer, within};
 
-/// What is said in clear: first the server's greeting, then each line of the client with its answer. The last answer is the
+/// What is said in the clear: first the server's greeting, then each line of the client with its answer. The last answer is the
 /// go-ahead.
 struct Dialogue {
     protocol: &'static str,

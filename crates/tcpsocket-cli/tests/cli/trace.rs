@@ -129,7 +129,7 @@ fn a_wait_for_the_peer_to_close_is_told() {
     drop(open.stdin());
     while !open
         .next_said()
-        .contains("waiting until the peer has closed")
+        .contains("waiting up to 30 seconds for the peer")
     {}
     go.send(()).unwrap();
     within(&served, "the peer");

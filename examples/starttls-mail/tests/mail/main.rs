@@ -133,7 +133,7 @@ fn security_and_events_tell_how_far_it_is() {
     assert_eq!(seen(served).secure, ["CAPA", "QUIT"]);
 }
 
-/// What goes wrong, with the name that the guide gives it. Nothing is said under TLS then, and nothing more in clear.
+/// What goes wrong, with the name that the guide gives it. Nothing is said under TLS then, and nothing more in the clear.
 #[test]
 fn what_goes_wrong_has_a_name() {
     let early = "* BYE\r\n250 welcome\r\n";

@@ -59,9 +59,9 @@ pub(crate) enum Does {
     Right,
     /// It does not offer STARTTLS, and refuses it.
     NoTls,
-    /// It says this in clear, in the same write as the go-ahead.
+    /// It says this in the clear, in the same write as the go-ahead.
     SaysEarly(&'static str),
-    /// It says this in clear instead of answering the handshake, once the ClientHello is there.
+    /// It says this in the clear instead of answering the handshake, once the ClientHello is there.
     SaysInsteadOfTls(&'static str),
     /// It leaves instead of answering the handshake.
     LeavesInsteadOfTls,
@@ -69,7 +69,7 @@ pub(crate) enum Does {
     LeavesInTheMiddle,
 }
 
-/// What a server has seen: the lines in clear, and those under TLS.
+/// What a server has seen: the lines in the clear, and those under TLS.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) clear: Vec<String>,
