@@ -130,7 +130,7 @@ enum Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tls {
     Off,
-    /// Asked for; so many bytes leave in clear first.
+    /// Asked for; so many bytes leave in the clear first.
     Pending(usize),
     Handshaking {
         until: Instant,
@@ -402,7 +402,7 @@ impl Machine {
         if self.takes_output() {
             self.tls = Tls::Pending(self.queue.len());
         }
-        // Nothing in clear is delivered any more, so that an error has nothing to wait for.
+        // Nothing in the clear is delivered any more, so that an error has nothing to wait for.
         self.release_held();
         Ok(true)
     }
@@ -541,7 +541,7 @@ impl Machine {
     }
 
     /// The event for bytes that were read under [`Reading::Deliver`]. `None` if there are none, or nobody asked for them any more: what
-    /// came in clear must not pass for something that came inside TLS.
+    /// came in the clear must not pass for something that came inside TLS.
     pub fn received(&mut self, data: Bytes) -> Option<Event> {
         if data.is_empty() || self.reading() != Reading::Deliver {
             return None;
@@ -576,7 +576,7 @@ impl Machine {
         self.queue.gather(self.writable_bytes().min(limit), out)
     }
 
-    /// Whether a TLS handshake should be started now, in clear no longer.
+    /// Whether a TLS handshake should be started now, in the clear no longer.
     pub fn wants_tls(&self) -> bool {
         self.link == Link::Up && self.tls == Tls::Pending(0)
     }
@@ -642,7 +642,7 @@ impl Machine {
 
     /// When [`Input::Timer`] is due, if at all.
     pub fn next_deadline(&self) -> Option<Instant> {
-        // The end of output in clear takes no time, so nothing expires before it.
+        // The end of output in the clear takes no time, so nothing expires before it.
         if self.link == Link::Down || (self.wants_shutdown() && self.tls == Tls::Off) {
             return None;
         }

@@ -269,7 +269,7 @@ fn an_accepted_socket_stays_in_clear_and_says_so() {
     assert!(matches!(world.poll(), Poll::Ready(Some(Event::Data(_)))));
 }
 
-/// Open in clear, with an upgrade whose handshake the peer does not answer.
+/// Open in the clear, with an upgrade whose handshake the peer does not answer.
 fn stalled_upgrade() -> World {
     let mut world = World::connected(Machine::connecting(settings(None)));
     world.tell(Input::Connected);

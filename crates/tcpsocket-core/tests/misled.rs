@@ -1,7 +1,7 @@
 //! Drivers that say what is not so, twice, too early or too late.
 //!
 //! Whatever a driver tells, in whatever state: nothing panics, no counter wraps, no byte passes the barrier of an upgrade, nothing that
-//! came in clear is delivered as if it were secret, and there is exactly one `Close`. The same in builds with and without debug
+//! came in the clear is delivered as if it were secret, and there is exactly one `Close`. The same in builds with and without debug
 //! assertions, which is why the machine has none.
 
 mod world;

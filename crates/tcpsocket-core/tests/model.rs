@@ -1,7 +1,7 @@
 //! Random scripts against a naive model of one socket: lists of bytes and the words of the specification.
 //!
 //! The model shares no code with the machine. After every step both must show the same state, buffered amount, answer and events;
-//! the wire must hold what was accepted, in order, in clear before an upgrade and inside TLS after it; and the descriptor must be
+//! the wire must hold what was accepted, in order, in the clear before an upgrade and inside TLS after it; and the descriptor must be
 //! let go at the same moment. Every script ends with a peer that reads and finishes, so every socket must end.
 //!
 //! The seed is fixed. For more: `PROPTEST_RNG_SEED=$RANDOM PROPTEST_CASES=100000 cargo test --release --test model`.

@@ -13,7 +13,7 @@ use crate::stream::Stream;
 /// So many reads look for what a peer said that took no more of our handshake.
 const LAST_WORDS: usize = 64;
 
-/// What a socket has that is, will be or was secure; and one in clear whose options speak of it.
+/// What a socket has that is, will be or was secure; and one in the clear whose options speak of it.
 pub(crate) struct Tls {
     alpn: Vec<Vec<u8>>,
     /// The connect timeout, which bounds handshakes too (OPT-3, TLS-27).

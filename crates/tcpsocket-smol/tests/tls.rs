@@ -130,7 +130,7 @@ impl Write for Wire<'_> {
     }
 }
 
-/// One connection: greets in clear, is asked for TLS, reads the secret, answers, says goodbye. Cut, it just ends.
+/// One connection: greets in the clear, is asked for TLS, reads the secret, answers, says goodbye. Cut, it just ends.
 fn serve(
     listener: &TcpListener,
     config: Arc<ServerConfig>,
@@ -228,7 +228,7 @@ async fn talk(net: &Smol, to: SocketAddr, implicit: bool) -> Result<Told, Error>
 
 fn check(cut: Cut, reset: bool, told: &Told, seen: &Seen, implicit: bool) {
     let place = format!("{cut:?}, reset {reset}: {told:?}");
-    // Never in clear: what came in behind the greeting is records, and the secret is not readable in them.
+    // Never in the clear: what came in behind the greeting is records, and the secret is not readable in them.
     assert_eq!(seen.clear, if implicit { b"" } else { IN_CLEAR });
     assert!(
         seen.raw.is_empty() || seen.raw[0] == 22 && seen.raw.get(1).is_none_or(|major| *major == 3),

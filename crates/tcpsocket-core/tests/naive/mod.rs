@@ -391,7 +391,7 @@ impl Model {
         if !self.has_ended() && !self.output_ended {
             self.barrier = Some(self.queued.len());
         }
-        // Nothing in clear is read any more.
+        // Nothing in the clear is read any more.
         self.error_waits_no_longer();
         Answer::Done(true)
     }

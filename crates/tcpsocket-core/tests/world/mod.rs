@@ -24,7 +24,7 @@ pub(crate) const WRITE_ERROR: ErrorName = ErrorName::NetworkTimeout;
 /// What the peer's side of the connection holds for the reader.
 #[derive(Clone)]
 pub(crate) enum Arrival {
-    /// Sent in clear.
+    /// Sent in the clear.
     Clear(Bytes),
     /// Sent inside TLS.
     Secret(Bytes),
@@ -275,7 +275,7 @@ impl World {
             (Some(Arrival::End { clean }), _) => Input::Ended { clean },
             (Some(Arrival::Failure(name)), _) => Input::ReadFailed(error(name)),
             (Some(Arrival::Clear(_)), Reading::Handshake) => {
-                // What came in clear is no TLS record.
+                // What came in the clear is no TLS record.
                 Input::SecureFailed(error(ErrorName::Security))
             }
             (Some(Arrival::Clear(data) | Arrival::Secret(data)), _) => {

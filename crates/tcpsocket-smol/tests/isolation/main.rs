@@ -1,5 +1,6 @@
 //! What one socket, thread or piece of foreign code can do to the others: nothing.
 
+mod blocking;
 mod endings;
 mod locks;
 mod loops;

@@ -38,7 +38,7 @@ pub(crate) struct State {
     pub(crate) upgrade: Upgrade,
     pub(crate) binary_type: BinaryType,
     pub(crate) refuses_to_send: bool,
-    /// What was sent in clear and in which step of the script it was expected.
+    /// What was sent in the clear and in which step of the script it was expected.
     pub(crate) sent: Vec<String>,
     pub(crate) awaited: usize,
     pub(crate) ended: Option<ReadyState>,
