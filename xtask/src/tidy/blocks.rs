@@ -8,8 +8,11 @@ pub(super) fn check(workspace: &Workspace, report: &mut Report) {
     for file in &workspace.files {
         if file.is("md") {
             for block in ignored(file) {
-                let source = workspace.files.iter().find(|it| {
-                    it.is("rs") && is_built(&it.path) && it.text.contains(block.code.trim())
+                let code = unindented(&block.code);
+                let source = workspace.files.iter().find(|source| {
+                    source.is("rs")
+                        && is_built(&source.path)
+                        && unindented(&source.text).contains(code.trim())
                 });
                 report.check(source.is_some(), &file.path, block.line, || {
                     "rustdoc does not compile this block, and it is no part of a test or an example"
@@ -23,6 +26,13 @@ pub(super) fn check(workspace: &Workspace, report: &mut Report) {
             });
         }
     }
+}
+
+/// The text with every line at the margin: a method on a page is not indented, and in its `impl` it is.
+fn unindented(text: &str) -> String {
+    text.lines()
+        .flat_map(|line| [line.trim_start(), "\n"])
+        .collect()
 }
 
 /// The fences in the comments of a source, with the words behind them.
