@@ -206,7 +206,7 @@ fn what_leads_to_no_tls_is_refused_and_the_trace_ends_as_the_socket_does() {
             "220 here\r\n250 STARTTLS\r\n",
             8,
             "SecurityError",
-            "before they were asked for",
+            "before they were requested",
         ),
         // A goodbye that came with the greeting is no attack.
         (
